@@ -12,14 +12,15 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from penstock.digests.code.local_classes import held_by_class
+from penstock.digests.code.named_classes import is_named
 from penstock.digests.code.syntax import class_syntax, encode_tree, module_syntax
 from penstock.digests.mocks import mock_behind
 from penstock.digests.names import is_project_module, offered_name, stable_module, stable_name
-from penstock.digests.walk import UndigestibleError, Walk, hash_leaf, hash_node, hash_str, hash_type, label
+from penstock.digests.walk import UndigestibleError, Walk, attributes, hash_leaf, hash_node, hash_str, hash_type, label
 from penstock.errors import DigestError
-from penstock.objects.markers import is_marker
+from penstock.objects.markers import is_marker, is_plain
 from penstock.objects.questions import ask
-from penstock.objects.texts import kind_name, module_of
+from penstock.objects.texts import module_of
 
 
 def function(value: types.FunctionType, walk: Walk) -> bytes:
@@ -61,12 +62,25 @@ def function_content(fn: types.FunctionType, walk: Walk) -> bytes:
 
 
 def class_digest(value: type, walk: Walk) -> bytes:
-    """Return the digest of a class as a value: its name, and of one that a project function made, what it holds."""
+    """Return the digest of a class as a value: its name, and if that does not identify it, what it holds."""
     if (again := walk.recursion(value)) is not None:  # a method refers to its class
         return again
-    if "<locals>" not in kind_name(value) or not is_project_module(module_of(value)):
+    if is_named(value):
         return hash_type(value)
     return hash_node(b"localclass", (hash_type(value), _fields(value, walk)))
+
+
+def class_of(value: Any, walk: Walk) -> bytes:
+    """Return the digest of the class of an object, as that of the class as a value."""
+    cls = type(value)
+    if is_named(cls):
+        return hash_type(cls)
+    known = None if walk.functions else walk.memo.get(id(cls))  # inside a class, it depends on the classes around it
+    if known is None:
+        known = (cls, walk.at(".__class__", cls))
+        if not walk.functions:
+            walk.memo[id(cls)] = known  # many objects have one class
+    return known[1]
 
 
 def local_content(value: type, walk: Walk) -> bytes:
@@ -75,21 +89,38 @@ def local_content(value: type, walk: Walk) -> bytes:
 
 
 def _fields(cls: type, walk: Walk) -> bytes:
-    walk.functions.append(cls)
-    found = hash_node(b"fields", sorted(_held(cls, walk)))
-    walk.functions.pop()
-    return found
+    return _counted(cls, held_by_class(cls), walk)
 
 
-def _held(cls: type, walk: Walk) -> Iterator[bytes]:
-    for name, item in held_by_class(cls):
+def _counted(owner: object, held: Iterable[tuple[str, Any]], walk: Walk) -> bytes:
+    """Return the node of what a class, or an object in one, holds. What has no digest is left out, such as a lock."""
+    walk.functions.append(owner)
+    found = []
+    for name, item in held:
         depth, inside = len(walk.stack), len(walk.functions)
         try:
-            yield label(name) + walk.at(f".{name}", item)
+            found.append(label(name) + walk.at(f".{name}", item))
         except UndigestibleError:
-            if isinstance(item, types.FunctionType):
+            if isinstance(item, types.FunctionType) or is_project_module(module_of(type(item))):
                 raise
-            del walk.stack[depth:], walk.functions[inside:]  # such as a lock
+            del walk.stack[depth:], walk.functions[inside:]
+    walk.functions.pop()
+    return hash_node(b"fields", sorted(found))
+
+
+def state(value: Any, walk: Walk) -> bytes | None:
+    """Return the digest of an object of the project that a class made by a function holds: its class and attributes.
+
+    None for all others: objects that are not in such a class, and those of which attributes do not tell everything.
+    """
+    cls = type(value)
+    if not walk.functions or isinstance(walk.functions[-1], types.FunctionType):
+        return None
+    if not is_project_module(module_of(cls)) or not is_plain(cls):
+        return None
+    if (again := walk.recursion(value)) is not None:
+        return again
+    return hash_node(b"object", (class_of(value, walk), _counted(value, attributes(value).items(), walk)))
 
 
 def dispatched(value: Any) -> Iterator[tuple[str, Any]]:
