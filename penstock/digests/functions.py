@@ -101,11 +101,33 @@ def _counted(owner: object, held: Iterable[tuple[str, Any]], walk: Walk) -> byte
         try:
             found.append(label(name) + walk.at(f".{name}", item))
         except UndigestibleError:
-            if isinstance(item, types.FunctionType) or is_project_module(module_of(type(item))):
+            if _must_count(item) or any(item is each for each in walk.functions):
                 raise
             del walk.stack[depth:], walk.functions[inside:]
+            if type(item) in _CONTAINERS:
+                found.append(label(name) + _counted(item, _items(item, walk), walk))
     walk.functions.pop()
     return hash_node(b"fields", sorted(found))
+
+
+def _items(container: Any, walk: Walk) -> Iterator[tuple[str, Any]]:
+    """Yield what is in a container, of which some has no digest, under names that do not depend on others."""
+    if type(container) is dict:
+        yield from ((walk.of(key).hex(), item) for key, item in container.items())
+    else:
+        ordered = type(container) in (list, tuple)
+        yield from ((str(place) if ordered else "", item) for place, item in enumerate(container))
+
+
+_CONTAINERS = (list, tuple, dict, set, frozenset)
+
+
+def _must_count(item: Any) -> bool:
+    """Return whether an object is code or state of the project, so that it is an error if it has no digest."""
+    if isinstance(item, types.MethodType | functools.partial):
+        held = (item.__self__, item.__func__) if isinstance(item, types.MethodType) else (item.func,)
+        return any(_must_count(each) for each in held)
+    return isinstance(item, types.FunctionType | type) or is_project_module(module_of(type(item)))
 
 
 def state(value: Any, walk: Walk) -> bytes | None:

@@ -17,18 +17,21 @@ from penstock.objects.texts import kind_name, module_of, package_of
 
 _DATACLASS = {"init": True, "repr": True, "eq": True, "order": False, "unsafe_hash": False, "frozen": False}
 """The options that all versions of Python keep, and their defaults."""
-_DATACLASS_FIELD = {"init": True, "repr": True, "hash": None, "compare": True, "kw_only": False, "metadata": {}}
-_MODEL_FIELD = {
-    **{"init": (True, None), "repr": True, "hash": None, "eq": True, "order": (True, False), "kw_only": False},
-    **{"metadata": ({}, []), "alias": None, "validation_alias": None, "serialization_alias": None, "strict": None},
-    **{"frozen": None, "exclude": None, "discriminator": None, "validate_default": None, "on_setattr": None},
-    **{"eq_key": None, "order_key": None},
-}
-_STRUCT = {
-    **{"frozen": False, "eq": True, "order": False, "array_like": False, "tag": None, "tag_field": None},
-    **{"omit_defaults": False, "repr_omit_defaults": False, "forbid_unknown_fields": False, "cache_hash": False},
-    **{"dict": False, "weakref": False},
-}
+_DATACLASS_FIELD: dict[str, Any] = {
+    "init": True, "repr": True, "hash": None, "compare": True, "kw_only": False, "metadata": {},
+}  # fmt: skip
+_MODEL_FIELD: dict[str, Any] = {
+    "init": (True, None), "repr": True, "hash": None, "eq": True, "eq_key": None, "order": (True, False),
+    "order_key": None, "kw_only": False, "metadata": ({}, []), "alias": None, "validation_alias": None,
+    "serialization_alias": None, "strict": None, "frozen": None, "exclude": None, "discriminator": None,
+    "validate_default": None, "on_setattr": None,
+}  # fmt: skip
+"""Options of fields of attrs and pydantic, and their defaults: one, or a tuple of several."""
+_STRUCT: dict[str, Any] = {
+    "frozen": False, "eq": True, "order": False, "array_like": False, "tag": None, "tag_field": None,
+    "omit_defaults": False, "repr_omit_defaults": False, "forbid_unknown_fields": False, "cache_hash": False,
+    "dict": False, "weakref": False,
+}  # fmt: skip
 _OF_ATTRS = ("__eq__", "__hash__", "__init__", "__lt__", "__repr__", "__str__")
 """Methods that attrs generates if its options say so."""
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import enum
+import functools
 from collections.abc import Iterator
-from types import FunctionType
+from types import FunctionType, MethodType
 from typing import Any
 
 from penstock.digests.code.class_options import is_generated, options_of
 from penstock.digests.code.made_classes import is_machinery, is_special, parts, plain_member
 from penstock.digests.names import is_project_module
+from penstock.objects.texts import module_of
 
 
 def held_by_class(cls: type) -> Iterator[tuple[str, Any]]:
@@ -22,6 +24,8 @@ def held_by_class(cls: type) -> Iterator[tuple[str, Any]]:
     if of_enum:
         yield "<members>", [(name, member.value) for name, member in vars(cls)["_member_map_"].items()]
     for name, item in list(vars(cls).items()):
+        if is_special(name) and _is_operator(item):
+            yield name, parts(item)
         if is_machinery(name, item, generated=generated) or (of_enum and isinstance(item, cls)):
             continue
         for part in parts(item):
@@ -34,3 +38,11 @@ def held_by_class(cls: type) -> Iterator[tuple[str, Any]]:
                 yield name, plain_member(part)
     yield "<defaults>", ()
     yield from options_of(cls)
+
+
+def _is_operator(item: Any) -> bool:
+    """Return whether an object that is no function may stand for a special method: `__call__ = partialmethod(…)`."""
+    return isinstance(item, _CALLED) or is_project_module(module_of(type(item)))
+
+
+_CALLED = (functools.partial, functools.partialmethod, functools.singledispatchmethod, MethodType)

@@ -49,8 +49,7 @@ def is_local(cls: object) -> TypeGuard[type]:
 
 def _is_held_by_a_module(cls: type) -> bool:
     name = kind_name(cls)
-    modules = [module for module in list(sys.modules.values()) if isinstance(module, ModuleType)]
-    return any(vars(module).get(name) is cls for module in modules)
+    return any(ask(module, "__dict__", {}).get(name) is cls for module in list(sys.modules.values()))
 
 
 def _generic(cls: type) -> list[type] | None:
