@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import functools
 import types
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from penstock.digests.code.byte_code import byte_code_digest
 from penstock.digests.code.local_classes import held_by_class
 from penstock.digests.code.named_classes import is_named
 from penstock.digests.code.syntax import class_syntax, encode_tree, module_syntax
@@ -77,7 +78,11 @@ def class_of(value: Any, walk: Walk) -> bytes:
         return hash_type(cls)
     known = None if walk.functions else walk.memo.get(id(cls))  # inside a class, it depends on the classes around it
     if known is None:
-        known = (cls, walk.at(".__class__", cls))
+        code, walk.code = walk.code, functools.partial(_source_or_byte_code, walk.code)
+        try:
+            known = (cls, walk.at(".__class__", cls))
+        finally:
+            walk.code = code
         if not walk.functions:
             walk.memo[id(cls)] = known  # many objects have one class
     return known[1]
@@ -86,6 +91,14 @@ def class_of(value: Any, walk: Walk) -> bytes:
 def local_content(value: type, walk: Walk) -> bytes:
     """Return the digest of a class that a function made, without its name: its statement, and what it holds."""
     return hash_node(b"class", (hash_leaf(b"syntax", encode_tree(class_syntax(value))), _fields(value, walk)))
+
+
+def _source_or_byte_code(code: Callable[[types.FunctionType], bytes], fn: types.FunctionType) -> bytes:
+    """Return the digest of a function's own part. Of the class of an unpickled object, it may have no source."""
+    try:
+        return code(fn)
+    except DigestError:
+        return byte_code_digest(fn.__code__)
 
 
 def _fields(cls: type, walk: Walk) -> bytes:

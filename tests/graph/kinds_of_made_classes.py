@@ -194,9 +194,9 @@ def callable_object(v: int) -> Any:
 
 
 @kind
-def callable_in_a_list(v: int) -> Any:
+def callable_in_a_tuple(v: int) -> Any:
     class C:
-        x = [Plain(v)]
+        x = (Plain(v),)
 
     return C
 

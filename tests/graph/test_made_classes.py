@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+import cloudpickle
 import pytest
 
 pytest.importorskip("attrs")
@@ -213,3 +215,33 @@ def test_a_list_that_contains_itself_is_told(project: Project) -> None:
     item.append(item)
     with pytest.raises(DigestError):
         digest(m.make(item))
+
+
+@dataclasses.dataclass
+class Scale:
+    factor: int
+
+
+def scaling(factor: int) -> Any:
+    @dataclasses.dataclass
+    class Scaled(Scale):
+        def scaled(self, x: int) -> int:
+            return x * factor
+
+    return Scaled(0)
+
+
+def test_an_object_whose_class_has_lost_its_source_has_a_digest() -> None:
+    def read_back(value: object) -> str:
+        return subprocess.run(
+            [sys.executable, "-c", READS, cloudpickle.dumps(value).hex()], check=True, capture_output=True, text=True
+        ).stdout
+
+    assert read_back(scaling(2)) == read_back(scaling(2)) != read_back(scaling(3))
+
+
+READS = """
+import sys, pickle
+from penstock.digests.python import digest
+print(digest(pickle.loads(bytes.fromhex(sys.argv[1]))))
+"""
