@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import functools
 import types
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from penstock.digests.code.byte_code import byte_code_digest
 from penstock.digests.code.local_classes import held_by_class
+from penstock.digests.code.named_classes import is_named
 from penstock.digests.code.syntax import class_syntax, encode_tree, module_syntax
 from penstock.digests.mocks import mock_behind
 from penstock.digests.names import is_project_module, offered_name, stable_module, stable_name
-from penstock.digests.walk import UndigestibleError, Walk, hash_leaf, hash_node, hash_str, hash_type, label
+from penstock.digests.walk import UndigestibleError, Walk, attributes, hash_leaf, hash_node, hash_str, hash_type, label
 from penstock.errors import DigestError
-from penstock.objects.markers import is_marker
+from penstock.objects.markers import is_marker, is_plain
 from penstock.objects.questions import ask
-from penstock.objects.texts import kind_name, module_of
+from penstock.objects.texts import module_of
 
 
 def function(value: types.FunctionType, walk: Walk) -> bytes:
@@ -61,12 +63,29 @@ def function_content(fn: types.FunctionType, walk: Walk) -> bytes:
 
 
 def class_digest(value: type, walk: Walk) -> bytes:
-    """Return the digest of a class as a value: its name, and of one that a project function made, what it holds."""
+    """Return the digest of a class as a value: its name, and if that does not identify it, what it holds."""
     if (again := walk.recursion(value)) is not None:  # a method refers to its class
         return again
-    if "<locals>" not in kind_name(value) or not is_project_module(module_of(value)):
+    if is_named(value):
         return hash_type(value)
     return hash_node(b"localclass", (hash_type(value), _fields(value, walk)))
+
+
+def class_of(value: Any, walk: Walk) -> bytes:
+    """Return the digest of the class of an object, as that of the class as a value."""
+    cls = type(value)
+    if is_named(cls):
+        return hash_type(cls)
+    known = None if walk.functions else walk.memo.get(id(cls))  # inside a class, it depends on the classes around it
+    if known is None:
+        code, walk.code = walk.code, functools.partial(_source_or_byte_code, walk.code)
+        try:
+            known = (cls, walk.at(".__class__", cls))
+        finally:
+            walk.code = code
+        if not walk.functions:
+            walk.memo[id(cls)] = known  # many objects have one class
+    return known[1]
 
 
 def local_content(value: type, walk: Walk) -> bytes:
@@ -74,22 +93,69 @@ def local_content(value: type, walk: Walk) -> bytes:
     return hash_node(b"class", (hash_leaf(b"syntax", encode_tree(class_syntax(value))), _fields(value, walk)))
 
 
+def _source_or_byte_code(code: Callable[[types.FunctionType], bytes], fn: types.FunctionType) -> bytes:
+    """Return the digest of a function's own part. Of the class of an unpickled object, it may have no source."""
+    try:
+        return code(fn)
+    except DigestError:
+        return byte_code_digest(fn.__code__)
+
+
 def _fields(cls: type, walk: Walk) -> bytes:
-    walk.functions.append(cls)
-    found = hash_node(b"fields", sorted(_held(cls, walk)))
-    walk.functions.pop()
-    return found
+    return _counted(cls, held_by_class(cls), walk)
 
 
-def _held(cls: type, walk: Walk) -> Iterator[bytes]:
-    for name, item in held_by_class(cls):
+def _counted(owner: object, held: Iterable[tuple[str, Any]], walk: Walk) -> bytes:
+    """Return the node of what a class, or an object in one, holds. What has no digest is left out, such as a lock."""
+    walk.functions.append(owner)
+    found = []
+    for name, item in held:
         depth, inside = len(walk.stack), len(walk.functions)
         try:
-            yield label(name) + walk.at(f".{name}", item)
+            found.append(label(name) + walk.at(f".{name}", item))
         except UndigestibleError:
-            if isinstance(item, types.FunctionType):
+            if _must_count(item) or any(item is each for each in walk.functions):
                 raise
-            del walk.stack[depth:], walk.functions[inside:]  # such as a lock
+            del walk.stack[depth:], walk.functions[inside:]
+            if type(item) in _CONTAINERS:
+                found.append(label(name) + _counted(item, _items(item, walk), walk))
+    walk.functions.pop()
+    return hash_node(b"fields", sorted(found))
+
+
+def _items(container: Any, walk: Walk) -> Iterator[tuple[str, Any]]:
+    """Yield what is in a container, of which some has no digest, under names that do not depend on others."""
+    if type(container) is dict:
+        yield from ((walk.of(key).hex(), item) for key, item in container.items())
+    else:
+        ordered = type(container) in (list, tuple)
+        yield from ((str(place) if ordered else "", item) for place, item in enumerate(container))
+
+
+_CONTAINERS = (list, tuple, dict, set, frozenset)
+
+
+def _must_count(item: Any) -> bool:
+    """Return whether an object is code or state of the project, so that it is an error if it has no digest."""
+    if isinstance(item, types.MethodType | functools.partial):
+        held = (item.__self__, item.__func__) if isinstance(item, types.MethodType) else (item.func,)
+        return any(_must_count(each) for each in held)
+    return isinstance(item, types.FunctionType | type) or is_project_module(module_of(type(item)))
+
+
+def state(value: Any, walk: Walk) -> bytes | None:
+    """Return the digest of an object of the project that a class made by a function holds: its class and attributes.
+
+    None for all others: objects that are not in such a class, and those of which attributes do not tell everything.
+    """
+    cls = type(value)
+    if not walk.functions or isinstance(walk.functions[-1], types.FunctionType):
+        return None
+    if not is_project_module(module_of(cls)) or not is_plain(cls):
+        return None
+    if (again := walk.recursion(value)) is not None:
+        return again
+    return hash_node(b"object", (class_of(value, walk), _counted(value, attributes(value).items(), walk)))
 
 
 def dispatched(value: Any) -> Iterator[tuple[str, Any]]:

@@ -14,7 +14,7 @@ import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from penstock.digests.functions import builtin, class_digest
+from penstock.digests.functions import builtin, class_digest, class_of
 from penstock.digests.mocks import kept
 from penstock.digests.names import stable_name
 from penstock.digests.walk import (
@@ -49,7 +49,7 @@ def record(tag: bytes, items_of: Callable[[Any], Iterable[tuple[str, Any]]]) -> 
     """Return the branch of a class with named parts."""
 
     def branch(value: Any, walk: Walk) -> bytes:
-        return hash_node(tag, (hash_type(type(value)), fields(walk, items_of(value))))
+        return hash_node(tag, (class_of(value, walk), fields(walk, items_of(value))))
 
     return branch
 
@@ -64,7 +64,7 @@ def _held(value: Any) -> Iterable[tuple[str, Any]]:
 def _pydantic(value: Any, walk: Walk) -> bytes:
     # `Patch(id=7)` and `Patch(id=7, name=None)` are equal, but `exclude_unset` distinguishes them.
     was_set = sorted(hash_str(name) for name in ask(value, "__pydantic_fields_set__", ()))
-    parts = (hash_type(type(value)), fields(walk, _pydantic_items(value)), hash_node(b"set", was_set))
+    parts = (class_of(value, walk), fields(walk, _pydantic_items(value)), hash_node(b"set", was_set))
     return hash_node(b"pydantic", parts)
 
 
@@ -116,12 +116,12 @@ def _library_object(value: Any, walk: Walk) -> bytes:
 def _enum(value: enum.Enum, walk: Walk) -> bytes:
     # Versions of Python name combinations of flags differently, so only the number counts.
     member = "" if isinstance(value, enum.Flag) else value.name
-    return hash_node(b"enum", (hash_type(type(value)), label(member), walk.at(".value", value.value)))
+    return hash_node(b"enum", (class_of(value, walk), label(member), walk.at(".value", value.value)))
 
 
 def _namedtuple(value: Any, walk: Walk) -> bytes:
     items = [label(name) + walk.at(f".{name}", item) for name, item in zip(value._fields, value, strict=True)]
-    return hash_node(b"namedtuple", (hash_type(type(value)), *items))
+    return hash_node(b"namedtuple", (class_of(value, walk), *items))
 
 
 _PLAIN: dict[type, Callable[[Any], Any]] = {
@@ -145,7 +145,7 @@ def _subclass(value: Any, walk: Walk) -> bytes:
     """Return the digest of an instance of a subclass of a built-in type: its class, content and attributes."""
     plain = next(take for base, take in _PLAIN.items() if isinstance(value, base))
     content = walk.of(plain(value))
-    return hash_node(b"subclass", (hash_type(type(value)), content, fields(walk, _held(value))))
+    return hash_node(b"subclass", (class_of(value, walk), content, fields(walk, _held(value))))
 
 
 def _penstock(value: Any, walk: Walk) -> bytes:

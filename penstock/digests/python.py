@@ -367,7 +367,9 @@ def _registered(fn: Callable[[Any], object]) -> Branch:
     return branch
 
 
-def _refuse(value: Any, _: Walk) -> bytes:
+def _refuse(value: Any, walk: Walk) -> bytes:
+    if (state := functions.state(value, walk)) is not None:
+        return state
     kind = stable_name(type(value)).replace(":", ".").lstrip(".")
     if isinstance(value, io.IOBase):
         because = "an open file is not its content (pass its path, and use Files(parameter=...))"

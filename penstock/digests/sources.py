@@ -16,8 +16,9 @@ from typing import Any
 
 from penstock.digests.code.free_names import mentions
 from penstock.digests.code.loaded import note_sources
-from penstock.digests.code.local_classes import held_by_class, is_local
+from penstock.digests.code.local_classes import held_by_class
 from penstock.digests.code.made_classes import is_made, is_placeless, members, parts
+from penstock.digests.code.named_classes import is_local
 from penstock.digests.definitions.annotated import Annotated
 from penstock.digests.definitions.attached import asked_in, attached, is_asked
 from penstock.digests.definitions.behind import behind, home_of, is_ours

@@ -26,7 +26,7 @@ def is_stateless(value: Any) -> bool:
     kind = type(value)
     if kind is object:
         return True
-    if is_pending(value) or not _is_plain(kind) or _attributes(value):  # only plain classes are asked for anything
+    if is_pending(value) or not is_plain(kind) or _attributes(value):  # only plain classes are asked for anything
         return False
     return not any(True for _ in _filled(value))
 
@@ -95,7 +95,7 @@ def fields_of(value: Any) -> list[Any]:
 
 
 def _only_fields(kind: type, names: Any) -> bool:
-    return _is_plain(kind) and all(slot.__name__ in names for slot in _slots(kind))
+    return is_plain(kind) and all(slot.__name__ in names for slot in _slots(kind))
 
 
 def _answers_itself(kind: type) -> bool:
@@ -104,7 +104,7 @@ def _answers_itself(kind: type) -> bool:
     return type(meta) is type and meta.__getattribute__ is type.__getattribute__ and not hasattr(meta, "__getattr__")
 
 
-def _is_plain(kind: type) -> bool:
+def is_plain(kind: type) -> bool:
     """Return whether a class and all of its bases consist of Python code, and its objects hold attributes only."""
     read: Any = kind.__getattribute__ if _answers_itself(kind) else None
     if read is not object.__getattribute__:

@@ -21,7 +21,9 @@ _DECLARED: tuple[tuple[str, Callable[[Any], tuple[str, ...]]], ...] = (
 
 
 def is_record(kind: type) -> bool:
-    """Return whether a class declares the fields of its objects."""
+    """Return whether a class declares the fields of its objects. A metaclass does not: it has them of its classes."""
+    if issubclass(kind, type):
+        return False
     try:
         return any(hasattr(kind, mark) for mark, _ in _DECLARED)
     except (Exception, SystemExit):  # noqa: BLE001 (a metaclass is the user's code)

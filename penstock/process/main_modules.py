@@ -50,6 +50,12 @@ def main_module_name() -> str:
     return _own_name() if carried is None else carried[0]
 
 
+def runs_main() -> bool:
+    """Return whether the program whose names count is this process's own, so that its classes are found by name."""
+    carried = _carried.get()
+    return carried is None or carried[0] == _own_name()
+
+
 def importable_module(module: str) -> str:
     """Return the name of a module that is valid in every process."""
     return main_module_name() if module in MAIN_NAMES else module

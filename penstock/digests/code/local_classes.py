@@ -3,31 +3,19 @@
 from __future__ import annotations
 
 import enum
+import functools
 from collections.abc import Iterator
-from types import FunctionType
-from typing import Any, TypeGuard
+from types import FunctionType, MethodType
+from typing import Any
 
-from penstock.digests.code.made_classes import (
-    GENERATED,
-    fields_of_models,
-    is_machinery,
-    is_made,
-    is_special,
-    parts,
-    plain_member,
-)
+from penstock.digests.code.class_options import is_generated, options_of
+from penstock.digests.code.made_classes import is_machinery, is_special, parts, plain_member
 from penstock.digests.names import is_project_module
-from penstock.objects.questions import ABSENT, ask
-from penstock.objects.texts import kind_name, package_of
-
-
-def is_local(cls: object) -> TypeGuard[type]:
-    """Return whether a value is a class whose statement is inside a function, so that its name stands for many."""
-    return isinstance(cls, type) and "<locals>" in kind_name(cls) and not is_made(cls)
+from penstock.objects.texts import module_of
 
 
 def held_by_class(cls: type) -> Iterator[tuple[str, Any]]:
-    """Yield by name what a class holds: its bases, the functions of its methods, its attributes and defaults of fields.
+    """Yield by name what a class holds: its bases, the functions of its methods, its attributes and options.
 
     What packages generate from fields is left out, and what Python makes.
     """
@@ -36,26 +24,25 @@ def held_by_class(cls: type) -> Iterator[tuple[str, Any]]:
     if of_enum:
         yield "<members>", [(name, member.value) for name, member in vars(cls)["_member_map_"].items()]
     for name, item in list(vars(cls).items()):
+        if is_special(name) and _is_operator(item):
+            yield name, parts(item)
         if is_machinery(name, item, generated=generated) or (of_enum and isinstance(item, cls)):
             continue
         for part in parts(item):
             if isinstance(part, FunctionType):
                 home = str(part.__globals__.get("__name__"))
                 of_python = of_enum and is_special(name) and not is_project_module(home)
-                if not (of_python or part.__code__.co_filename.startswith(GENERATED)):
+                if not (of_python or is_generated(name, part, vars(cls))):
                     yield name, part
             elif not (is_special(name) or (of_enum and name.startswith("_"))):
                 yield name, plain_member(part)
-    yield from _defaults(cls)
+    yield "<defaults>", ()
+    yield from options_of(cls)
 
 
-def _defaults(cls: type) -> Iterator[tuple[str, Any]]:
-    """Yield what dataclasses, attrs, pydantic and msgspec keep of fields, which are no attributes of the class."""
-    held = vars(cls)
-    fields = held.get("__dataclass_fields__")
-    for name, field in [*(fields.items() if isinstance(fields, dict) else ()), *fields_of_models(cls)]:
-        for which in ("default", "default_factory", "converter", "validator"):
-            if (value := ask(field, which, ABSENT)) is not ABSENT:
-                made = ask(value, "factory", value) if package_of(type(value)) == "attr" else value
-                yield f"<{which} of {name}>", made
-    yield "<defaults>", held.get("__struct_defaults__", ())
+def _is_operator(item: Any) -> bool:
+    """Return whether an object that is no function may stand for a special method: `__call__ = partialmethod(…)`."""
+    return isinstance(item, _CALLED) or is_project_module(module_of(type(item)))
+
+
+_CALLED = (functools.partial, functools.partialmethod, functools.singledispatchmethod, MethodType)

@@ -24,10 +24,18 @@ from penstock.digests.code.cells import cell_texts, newest_fit
 from penstock.digests.code.loaded import loaded_sources, source_changed
 from penstock.digests.code.trees import DEFINITIONS, Definition, encode_tree, normalise
 from penstock.errors import DigestError
-from penstock.objects.named import found_at
+from penstock.objects.named import MISSING, found_at
 from penstock.objects.questions import ask
 
-__all__ = ["class_syntax", "encode_tree", "function_code_digest", "function_syntax", "has_statement", "module_syntax"]
+__all__ = [
+    "class_syntax",
+    "encode_tree",
+    "function_code_digest",
+    "function_syntax",
+    "has_statement",
+    "lacks_statement",
+    "module_syntax",
+]
 
 _NO_SOURCE_HINT = (
     "use cache_policy=INPUTS + CacheKey('v1') instead of TASK_CODE or TASK_SOURCE, and change 'v1' with the code; "
@@ -96,6 +104,21 @@ def has_statement(cls: type) -> bool:
     filename = getattr(module, "__file__", None)
     text = _source_text(filename, vars(module)) if module is not None and filename else ""
     return not text or cls.__qualname__ in _classes_in(text)
+
+
+def lacks_statement(cls: type, there: Any) -> bool:
+    """Return whether a call created a class: no source has a class statement of its name.
+
+    Args:
+        cls: The class.
+        there: What its name means in its module, which decides if there is no source at all.
+    """
+    if not has_statement(cls):
+        return True
+    if hasattr(sys.modules.get(cls.__module__), "__file__"):
+        return False
+    texts = list(cell_texts())
+    return not any(_statements_in(text, cls) for text in texts) if texts else there is MISSING
 
 
 def module_syntax(module: Any) -> ast.Module:

@@ -9,8 +9,8 @@ from typing import Any
 from blake3 import blake3
 
 from penstock.digests.code.byte_code import byte_code_digest
-from penstock.digests.code.local_classes import is_local
 from penstock.digests.code.made_classes import is_made, members
+from penstock.digests.code.named_classes import is_local
 from penstock.digests.code.syntax import class_syntax, encode_tree, function_code_digest, module_syntax
 from penstock.digests.definitions.behind import home_of
 from penstock.digests.functions import function_content, local_content
