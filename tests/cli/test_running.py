@@ -90,6 +90,8 @@ def test_a_part_of_a_result_counts_neither_as_run_nor_as_reused(write, call) -> 
     plan = call("plan", "parts.py:parts", "--exit-code")
     assert (plan.exit_code, plan.stdout.splitlines()[0]) == (0, "parts: 3 hit")
     assert "item" not in plan.stdout
+    assert call("why", "parts.py:parts").stdout == "parts: every result is stored\n"
+    assert "item" not in call("why", "parts.py:parts", "other").stderr
 
 
 def test_a_part_of_a_result_that_fails_counts_as_failed(write, call) -> None:
