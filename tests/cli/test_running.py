@@ -76,6 +76,14 @@ PARTS = """
     @flow
     def missing() -> int:
         return features(7)["cost"]
+
+    @task
+    def broken() -> dict[str, int]:
+        raise ValueError("no data")
+
+    @flow
+    def below() -> int:
+        return features(broken()["day"])
 """
 
 
@@ -97,6 +105,12 @@ def test_a_part_of_a_result_counts_neither_as_run_nor_as_reused(write, call) -> 
 def test_a_part_of_a_result_that_fails_counts_as_failed(write, call) -> None:
     write("parts.py", PARTS)
     assert "failed: reused 0, ran 1, failed 1, " in call("run", "parts.py:missing").stderr
+
+
+def test_a_part_of_a_result_is_no_dependent_call(write, call) -> None:
+    write("parts.py", PARTS)
+    assert "\n1 dependent call did not run\n" in call("run", "parts.py:below").stderr
+    assert "1 dependent call did not run\n" in call("show").stdout
 
 
 def test_a_plan_goes_on_past_a_decision_by_a_part_of_a_hit(write, call) -> None:
