@@ -32,7 +32,10 @@ class RunStarted(Event, frozen=True, tag="run_started"):
 
 
 class NodesPlanned(Event, frozen=True, tag="nodes_planned"):
-    """A part of the graph was planned, at a sync point or after the flow function returned."""
+    """A part of the graph was planned, at a sync point or after the flow function returned.
+
+    The counts by status and task leave out parts that are taken of results.
+    """
 
     nodes: int
     hit: int = 0
@@ -46,7 +49,7 @@ class NodesPlanned(Event, frozen=True, tag="nodes_planned"):
 
 
 class NodeFinished(Event, frozen=True, tag="node_finished"):
-    """A node has its value: its function ran, or a stored result was found once its inputs were known."""
+    """A call has its value: its function ran, or a stored result was found once its inputs were known."""
 
     node: int
     task: str
@@ -79,7 +82,7 @@ class NodeFailed(Event, frozen=True, tag="node_failed"):
     message: str
     traceback: str = ""
     skipped: int = 0
-    """The number of nodes that will not run because of it."""
+    """The number of calls that will not run because of it."""
 
 
 class NodeParked(Event, frozen=True, tag="node_parked"):

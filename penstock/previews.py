@@ -9,7 +9,7 @@ from typing import Any
 
 from penstock.driver.effects.lookups import Lookups
 from penstock.environments import Environment
-from penstock.graph.arguments import replace_futures
+from penstock.graph.arguments import fill_all, replace_futures
 from penstock.graph.futures import Future
 from penstock.graph.planning import Planner
 from penstock.graph.plans import Plan
@@ -43,7 +43,12 @@ class _Preview:
             self._lookups.drive(self.planner, targets)
 
     def value(self, node: int, timeout: float | None) -> Any:
-        value = self.stored(node).load()
+        found = self.trace.graph[node]
+        if found.entry.task.derived:
+            self.plan_all(node)
+            value = found.entry.task.fn(**fill_all(found.arguments, lambda _, ref: self.value(ref.node, timeout)))
+        else:
+            value = self.stored(node).load()
         self._brought.add(node)
         return value
 

@@ -36,10 +36,11 @@ class Run(Generic[R]):
     seconds: float = 0.0
     """The duration of the run."""
     counts: dict[str, int] = field(default_factory=dict)
-    """The number of nodes by result: hit, miss, pruned, bypass, executed, contended, retried, failed, not_run.
+    """The number of calls by result: hit, miss, pruned, bypass, executed, contended, retried, failed, not_run.
 
-    Each node is one of hit, pruned, executed, failed and not_run. The last are calls whose input failed, and those of a
-    run that ended before they were decided or had finished.
+    Each call is one of hit, pruned, executed, failed and not_run. The last are calls whose input failed, and those of a
+    run that ended before they were decided or had finished. Taking a part of a result is no call, and counts only if it
+    fails.
     """
     stats: dict[str, Any] = field(default_factory=dict)
     """Costs of planning: the number of nodes, rounds and lookups."""
@@ -133,6 +134,8 @@ def tally(run: Run[Any], state: RunState) -> None:
     for node in run.graph:
         step = steps.get(node.id)
         outcome: str | None = state.outcomes.get(node.id)
+        if node.entry.task.derived and outcome != "failed":
+            continue
         if node.id in undecided:
             what = None
         elif step is None:

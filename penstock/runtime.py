@@ -5,7 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextvars import ContextVar, Token
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+OWN_VARIABLES: set[ContextVar[Any]] = set()
+"""All context variables of Penstock: those that it does not carry from a caller to a task."""
+
+
+def own_variable(name: str, default: T) -> ContextVar[T]:
+    """Return a new context variable of Penstock, which is none of those that users set."""
+    variable: ContextVar[T] = ContextVar(name, default=default)
+    OWN_VARIABLES.add(variable)
+    return variable
 
 
 class having:
@@ -58,8 +70,8 @@ class TaskRunInfo:
     flow_run_id: str = ""
 
 
-_flow: ContextVar[FlowRunInfo] = ContextVar("penstock_flow_run", default=FlowRunInfo())  # noqa: B039 (frozen)
-_task: ContextVar[TaskRunInfo] = ContextVar("penstock_task_run", default=TaskRunInfo())  # noqa: B039 (frozen)
+_flow: ContextVar[FlowRunInfo] = own_variable("penstock_flow_run", FlowRunInfo())
+_task: ContextVar[TaskRunInfo] = own_variable("penstock_task_run", TaskRunInfo())
 
 
 class Current:

@@ -61,8 +61,13 @@ def describe_failure(error: BaseException, failures: Iterable[NodeFailed], *, de
         others = ", ".join(f"{failure.task} (node {failure.node})" for failure in failed if failure is not of_error)
         lines.append(f"also failed: {others}")
     if of_error.skipped:
-        lines.append(f"{of_error.skipped} dependent calls did not run")
+        lines.append(skipped_calls(of_error))
     return "\n".join(lines)
+
+
+def skipped_calls(failure: NodeFailed) -> str:
+    """How many calls did not run because of a failure, in words."""
+    return f"{failure.skipped} dependent call{'' if failure.skipped == 1 else 's'} did not run"
 
 
 def _path_in(notes: str, failure: NodeFailed) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -118,3 +119,19 @@ def _note_flag(context: click.Context, parameter: click.Parameter, value: Any) -
 def _note_switch(context: click.Context, parameter: click.Parameter, value: bool) -> None:
     if value:
         setattr(context.ensure_object(Invocation), str(parameter.name), True)
+
+
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 7 * 86400.0}
+
+
+def as_seconds(context: click.Context, parameter: click.Parameter, value: str) -> float:
+    """The seconds of a duration such as 12h: the callback of an option."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhdw])", value.strip())
+    if match is None:
+        raise click.BadParameter(f"{value!r} is not a duration such as 12h, 30d or 4w", context, parameter)
+    return float(match[1]) * _UNITS[match[2]]
+
+
+def as_seconds_or_number(context: click.Context, parameter: click.Parameter, value: str) -> float:
+    """The same, for an option that also accepts a number of seconds without a unit."""
+    return as_seconds(context, parameter, f"{value}s" if re.fullmatch(r"\s*[\d.]+", value) else value)

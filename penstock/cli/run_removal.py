@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-import re
 import time
 
 import click
 
 from penstock.cli.failures import FAILED
-from penstock.cli.options import Invocation, json_option, shared_options
+from penstock.cli.options import Invocation, as_seconds, json_option, shared_options
 from penstock.cli.output import confirmed, print_document, say, size
 from penstock.cli.stored import find_run, may_go_on
 from penstock.errors import UsageError
 from penstock.journals import removal as run_removal
 from penstock.journals.removal import Removed
-
-_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 7 * 86400.0}
-
-
-def _seconds(context: click.Context, parameter: click.Parameter, value: str) -> float:
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhdw])", value.strip())
-    if match is None:
-        raise click.BadParameter(f"{value!r} is not a duration such as 12h, 30d or 4w", context, parameter)
-    return float(match[1]) * _UNITS[match[2]]
 
 
 @click.command()
@@ -58,7 +48,7 @@ def rm(invocation: Invocation, run_ids: tuple[str, ...], dry_run: bool, force: b
 @click.command()
 @click.option(
     "--keep",
-    callback=_seconds,
+    callback=as_seconds,
     required=True,
     metavar="AGE",
     help="Keep runs that ended within this time: 30d, 12h, 4w.",

@@ -45,6 +45,8 @@ class Completion:
         self._admission.over(id, "published")
         run.finished(id)
         forget(self._out, run.values.inputs_used(id) + run.values.let_go((id,)))
+        if run.graph.nodes[id].entry.task.derived and not outcome.notes:
+            return  # a part of a result is no call of a task
         self._out.append(
             Tell(
                 log.NodeFinished(
@@ -138,7 +140,7 @@ class Completion:
             error=failure.type_name,
             message=failure.message,
             traceback=failure.traceback,
-            skipped=len(skipped),
+            skipped=sum(not run.graph.nodes[each].entry.task.derived for each in skipped),
         )
         self._out.append(Tell(event))
 

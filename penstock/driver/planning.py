@@ -174,12 +174,11 @@ class Planning:
         tally = dict.fromkeys(("hit", "miss", "bypass", "unknown"), 0)
         calls: dict[Entry, int] = {}
         for id in fresh:  # so that tasks are in the order of their first calls
-            status = run.planner.steps[id].status
-            if status is Status.PRUNED:
+            status, entry = run.planner.steps[id].status, run.graph.nodes[id].entry
+            if status is Status.PRUNED or entry.task.derived:
                 continue
             tally[str(status)] += 1
             if status is not Status.HIT:
-                entry = run.graph.nodes[id].entry
                 calls[entry] = calls.get(entry, 0) + 1
         tasks: dict[str, int] = {}
         for entry, count in calls.items():

@@ -14,6 +14,7 @@ from penstock.digests.refs import Ref
 from penstock.driver.effects.lookups import NEVER_COMPUTED, NO_RESULT_FOR_RECIPE
 from penstock.errors import DigestError, StoreError
 from penstock.explanations.code_notes import current_code_note, read_code_note
+from penstock.explanations.earlier_inputs import EarlierInputs
 from penstock.explanations.nearest import Earlier, records_of
 from penstock.explanations.producers import other_environment
 from penstock.explanations.wording import shortened, told_difference
@@ -40,6 +41,7 @@ class Explainer:
         self._until = clock.now()
         self._here: Producer | None = None
         self._earlier: dict[tuple[str, Any], Earlier[ResultRecord]] = {}
+        self._inputs = EarlierInputs(self._earlier_of)
         self._changes: dict[tuple[int, str, str], list[CodeChange] | None] = {}
         self._entries: dict[int, Entry] = {}  # kept alive, so that their ids stay unique
 
@@ -81,7 +83,7 @@ class Explainer:
                 waits = call.open_reason(each.component.removeprefix("inputs."))
                 reasons.append(Reason("" if reasons else waits, waits))  # the summary shows certain reasons first
             else:
-                reasons.append(told_difference(each, node, call.sources))
+                reasons.append(told_difference(each, node, call.sources, self._origin(graph, steps, node, each)))
         if not differences:
             reasons.append(Reason("a stored result has a key of the same components, but was made from another recipe"))
         if template.private:
@@ -97,6 +99,12 @@ class Explainer:
             changes,
             [] if elsewhere is None else [shortened(elsewhere, 200)],
         )
+
+    def _origin(self, graph: Graph, steps: Steps, node: Node, difference: Difference) -> str | None:
+        scope, _, name = difference.component.partition(".")
+        if scope != "inputs" or difference.kind != "changed" or difference.old is None:
+            return None
+        return self._inputs.origin(graph, steps, node, name, difference.old)
 
     def _earlier_of(self, node: Node) -> Earlier[ResultRecord]:
         task, storage = node.entry.task, node.entry.task.options.result_storage
@@ -140,8 +148,22 @@ class _Call:
         self.components = self._components(node, template)
 
     def open_reason(self, name: str) -> str:
-        names = dict.fromkeys(self._graph[node].name for node in self.open_inputs.get(name, ()))
-        return f"input {name} is not known before {', '.join(names)} has run"
+        waits: dict[str, None] = {}
+        parts: dict[str, None] = {}
+        for node in self.open_inputs.get(name, ()):
+            for source in self._tasks(node):
+                (parts if self._is_known(source) else waits)[self._graph[source].name] = None
+        if not waits:
+            return f"input {name} is a part of the result of {', '.join(parts)}, which only a run takes"
+        return f"input {name} is not known before {', '.join(waits)} has run"
+
+    def _tasks(self, node: int) -> Sequence[int]:
+        """Return the calls of tasks whose result or part of it a node is."""
+        return self._graph.sources(node) if self._graph[node].entry.task.derived else (node,)
+
+    def _is_known(self, node: int) -> bool:
+        step = self._steps.get(node)
+        return step is not None and isinstance(step.answer, Hit) and step.digest is not None and not step.runs
 
     def _components(self, node: Node, template: KeyTemplate) -> Mapping[str, Any]:
         if template.needs_values and not node.deps:
@@ -160,10 +182,9 @@ class _Call:
         sources: dict[str, None] = {}
 
         def resolve(ref: Ref) -> str:
-            sources[self._graph[ref.node].name] = None
-            step = self._steps.get(ref.node)
-            if step is not None and isinstance(step.answer, Hit) and step.digest is not None and not step.runs:
-                return step.digest
+            sources.update(dict.fromkeys(self._graph[task].name for task in self._tasks(ref.node)))
+            if self._is_known(ref.node) and (digest := self._steps[ref.node].digest) is not None:
+                return digest
             missing.append(ref.node)
             return "0" * 40
 

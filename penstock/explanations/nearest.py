@@ -52,6 +52,10 @@ class Earlier(Generic[K]):
     def __bool__(self) -> bool:
         return bool(self._records)
 
+    def __iter__(self) -> Iterator[K]:
+        """Yield the records, the latest first."""
+        return iter(self._records)
+
     def nearest(self, components: Mapping[str, Any]) -> tuple[K, list[Difference]] | None:
         """Return the record with the most similar key and the differences; None if there are no records.
 

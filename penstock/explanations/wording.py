@@ -22,8 +22,17 @@ _COUNTED = {
 """Descriptions of components whose names do not speak for themselves."""
 
 
-def told_difference(difference: Difference, node: Node, sources: Mapping[str, Sequence[str]]) -> Reason:
-    """Describe a component that differs. `sources` are the tasks whose results each input contains."""
+def told_difference(
+    difference: Difference, node: Node, sources: Mapping[str, Sequence[str]], origin: str | None = None
+) -> Reason:
+    """Describe a component that differs.
+
+    Args:
+        difference: The component.
+        node: The call that would have the key.
+        sources: The tasks whose results each input contains.
+        origin: Why an input from another task differs, as far as that is known (`EarlierInputs.origin`).
+    """
     component, kind = difference.component, difference.kind
     scope, _, name = component.partition(".")
     what = clean(_what(component))
@@ -35,8 +44,13 @@ def told_difference(difference: Difference, node: Node, sources: Mapping[str, Se
         values = f": {shortened(difference.old)} → {shortened(difference.new)}"
         return Reason(f"{what} changed" if _is_digest(difference.new) else what + values)
     if sources.get(name):
-        text = f"{what} changed: it comes from {', '.join(sources[name])}, whose result changed"
-        return Reason(text)
+        tasks = ", ".join(sources[name])
+        of_origin = {
+            "call": f"another call of {tasks}",
+            "result": f"{tasks}, whose result changed",
+            None: f"{tasks}: from another call, or its result changed",
+        }
+        return Reason(f"{what} changed: it comes from {of_origin[origin]}")
     value = node.arguments.get(name)
     now = "" if isinstance(value, Large) else told(name, value)
     return Reason(f"{what} changed", f"{what} changed: now {clean(now)}" if now else "")

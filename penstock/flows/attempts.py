@@ -26,11 +26,11 @@ from penstock.journals.parameters import KeptParameters, pickle_parameters
 from penstock.objects.secrets import Redactor
 from penstock.runners.base import Runner
 from penstock.runs import Run, new_run_id
-from penstock.runtime import FlowRunInfo, in_attempt, in_flow_run
+from penstock.runtime import FlowRunInfo, in_attempt, in_flow_run, own_variable
 from penstock.settings import redacted
 from penstock.worker.printing import printing_to_log
 
-_begun: ContextVar[list[str] | None] = ContextVar("penstock_begun", default=None)
+_begun: ContextVar[list[str] | None] = own_variable("penstock_begun", None)
 
 
 @contextmanager

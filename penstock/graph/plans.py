@@ -109,13 +109,13 @@ class Plan:
 
     @property
     def counts(self) -> dict[str, int]:
-        """The number of nodes by status."""
-        tally = Counter(str(self._status(node)) for node in self.graph)
+        """The number of calls by status. Parts that are taken of results do not count."""
+        tally = Counter(str(self._status(node)) for node in self.graph if not node.entry.task.derived)
         return {str(status): tally[str(status)] for status in Status}
 
     @property
     def work(self) -> bool:
-        """Whether a run would execute any task. Taking an item of a stored value does not count."""
+        """Whether a run would execute any task. Taking a part of a stored value does not count."""
         tasks = (step for id, step in self.steps.items() if not self.graph[id].entry.task.derived)
         return any(step.runs for step in tasks) or self.stopped_at is not None
 
@@ -153,9 +153,10 @@ class Plan:
     # -- reading it ---------------------------------------------------------------------------------------------------
 
     def _rows(self) -> list[tuple[str, str, int, float, str]]:
-        """(task, status, nodes, seconds, reasons), in the order of first calls."""
+        """(task, status, calls, seconds, reasons), in the order of first calls."""
         grouped: dict[tuple[str, str], list[PlannedNode]] = {}
-        for node in self._nodes():
+        calls = (node for node in self._nodes() if not self.graph[node.id].entry.task.derived)
+        for node in calls:
             grouped.setdefault((node.task, node.status), []).append(node)
         rows = []
         for (task, status), nodes in grouped.items():

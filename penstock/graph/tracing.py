@@ -25,7 +25,7 @@ from penstock.graph.tasks import TaskDefinition
 from penstock.objects.copies import AsFar
 from penstock.objects.places import place_of
 from penstock.process.context_variables import CallersVariables
-from penstock.runtime import having, task_run
+from penstock.runtime import having, own_variable, task_run
 
 
 class Values(Protocol):
@@ -363,7 +363,7 @@ def _make_entry(task: TaskDefinition, frame: FlowFrame, turns: Turns) -> Entry:
     return Entry(task, template, frame.name, policy, refresh, bool(log_prints), frame.transaction)
 
 
-_current: ContextVar[tuple[Trace, FlowFrame] | None] = ContextVar("penstock_trace", default=None)
+_current: ContextVar[tuple[Trace, FlowFrame] | None] = own_variable("penstock_trace", None)
 
 
 def current_trace() -> Trace | None:

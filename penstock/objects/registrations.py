@@ -7,6 +7,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from penstock.objects.texts import module_of
+from penstock.runtime import own_variable
 
 Function = Callable[[Any], object]
 """Returns what represents an instance."""
@@ -16,7 +17,7 @@ Carried = Callable[[Name], tuple[type, Function] | None]
 """Returns a class of the driver's program, with its function. None if the driver has none of this name."""
 
 _own: dict[type, Function] = {}
-_carried: ContextVar[Carried | None] = ContextVar("penstock_carried_digests", default=None)
+_carried: ContextVar[Carried | None] = own_variable("penstock_carried_digests", None)
 _ever_carried: list[bool] = []
 """Not empty once this process has been a worker of a driver with registrations, so that others need not ask."""
 

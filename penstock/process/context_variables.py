@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from contextvars import Context, ContextVar
 from typing import Any
 
+from penstock.runtime import OWN_VARIABLES
+
 
 class CallersVariables:
     """The variables of a sequence of calls, of which most have the same ones, or none."""
@@ -24,10 +26,7 @@ class CallersVariables:
     def of(self, context: Context) -> Mapping[ContextVar[Any], Any] | None:
         """Return the variables that the user has set; the same mapping as long as they do not change."""
         latest = self._latest
-        if _OURS.issuperset(context):
-            found: dict[ContextVar[Any], Any] = {}
-        else:
-            found = {variable: value for variable, value in context.items() if not _is_ours(variable)}
+        found = {variable: value for variable, value in context.items() if variable not in OWN_VARIABLES}
         if not found:
             self.bare = context
         if len(found) == len(latest) and all(
@@ -36,14 +35,3 @@ class CallersVariables:
             return latest or None
         self._latest = found
         return found or None
-
-
-def _is_ours(variable: ContextVar[Any]) -> bool:
-    if not variable.name.startswith("penstock_"):
-        return False
-    _OURS.add(variable)
-    return True
-
-
-_OURS: set[ContextVar[Any]] = set()
-"""Penstock's variables found so far: checking a set is faster than comparing names."""

@@ -14,6 +14,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from penstock.imported import loaded
+from penstock.runtime import own_variable
 
 MAIN_NAMES = frozenset({"__main__", "__mp_main__"})
 Names = Mapping[str, Any]
@@ -38,7 +39,7 @@ class main_module:
         _carried.reset(self._token)
 
 
-_carried: ContextVar[tuple[str, Callable[[], Names] | None] | None] = ContextVar("penstock_drivers_main", default=None)
+_carried: ContextVar[tuple[str, Callable[[], Names] | None] | None] = own_variable("penstock_drivers_main", None)
 
 
 def main_module_name() -> str:

@@ -22,7 +22,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from penstock.runtime import having
+from penstock.runtime import having, own_variable
 from penstock.settings.files import SAFE_FOLDERS, files_of, no_such_profile
 from penstock.settings.urls import redacted, without_password
 from penstock.settings.values import (
@@ -199,7 +199,7 @@ def load_settings(
     )
 
 
-_in_force: ContextVar[Settings | None] = ContextVar("penstock_settings", default=None)
+_in_force: ContextVar[Settings | None] = own_variable("penstock_settings", None)
 
 
 def current_settings() -> Settings:

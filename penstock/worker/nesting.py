@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 from penstock import events
 from penstock.locks.base import Holder
+from penstock.runtime import own_variable
 from penstock.storage.stores.base import Reach
 
 PATIENCE_SECONDS = 60.0
@@ -84,7 +85,7 @@ class Calls:
         )
 
 
-_calls: ContextVar[Calls | None] = ContextVar("penstock_nesting", default=None)
+_calls: ContextVar[Calls | None] = own_variable("penstock_nesting", None)
 
 
 def nesting() -> Nesting | None:

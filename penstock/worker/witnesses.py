@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
+from types import CellType, FunctionType, ModuleType
 from typing import Any
 
 from penstock.digests.mocks import is_double
@@ -18,6 +19,7 @@ from penstock.graph.constants.code_witness import Running
 from penstock.graph.key_files import files_changed
 from penstock.graph.keys import KeyTemplate
 from penstock.input_files import file_digest, matching_files
+from penstock.objects.copies import AsFar, immutable
 from penstock.objects.places import place_of
 from penstock.worker.copies import OwnCopies
 from penstock.worker.messages import Call, ShippedTask
@@ -57,12 +59,63 @@ def check_arguments(call: Call, template: KeyTemplate, task: str) -> None:
     runs it. A worker in another process does not: functions among the arguments arrive there without their source.
     """
     if template.witness(call.arguments) != call.witness:
-        raise DigestError(
+        raise _variable_changed(call, task) or DigestError(
             f"an argument of {task} changed after the call",
             where=", ".join(f"arguments[{n!r}]" for n, v in call.arguments.items() if type(v) not in STAY),
             because="the flow modified the object, but the result would be published under a key of its earlier state",
             hint="pass a copy (copy.deepcopy), or modify it only after the result is available",
         )
+
+
+def _variable_changed(call: Call, task: str) -> DigestError | None:
+    """Return the error of a call whose arguments changed, if only variables of functions in them can have changed."""
+    shared: list[Any] = []
+    holding: list[str] = []
+    for name in call.lent:
+        known = len(shared)
+        own_arguments(call.arguments, lambda: AsFar(shared), names=(name,))
+        holding += [name] if len(shared) > known else []
+    cells: dict[str, CellType] = {}
+    for fn in shared:
+        if type(fn) is not FunctionType or not fn.__closure__ or vars(fn) or not immutable(_defaults(fn)):
+            return None  # something else may have changed
+        cells.update(zip(fn.__code__.co_freevars, fn.__closure__, strict=True))
+    if not cells:
+        return None
+    names = [name for name, cell in cells.items() if not _is_code(cell)] or list(cells)
+    own = ", ".join((*shared[0].__code__.co_varnames[: shared[0].__code__.co_argcount], *(f"{n}={n}" for n in names)))
+    lambdas = shared[0].__name__ == "<lambda>"
+    return DigestError(
+        f"a variable of a function that {task} takes as an argument changed after the call",
+        where=f"{', '.join(f'arguments[{n!r}]' for n in holding)}: "
+        + (f"closure variable {names[0]}" if len(names) == 1 else f"one of the closure variables {', '.join(names)}"),
+        because="the call runs later than it is made, and its result would be published under the key of the "
+        "earlier value",
+        hint=f"bind the value as a default ({f'lambda {own}: ...' if lambdas else f'def {shared[0].__name__}({own})'})"
+        f"{'' if all(map(_is_fixed, cells.values())) else ', as a copy if it is modified in place'}"
+        ", or call .result() before it changes",
+    )
+
+
+def _defaults(fn: FunctionType) -> tuple[Any, ...]:
+    return (fn.__defaults__, *(fn.__kwdefaults__ or {}).values())
+
+
+def _is_code(cell: CellType) -> bool:
+    """Return whether a variable holds a function, class or module, of which few change."""
+    return _holds(cell, lambda value: isinstance(value, FunctionType | type | ModuleType))
+
+
+def _is_fixed(cell: CellType) -> bool:
+    """Return whether the value of a variable cannot be modified in place."""
+    return _holds(cell, lambda value: immutable(value) or isinstance(value, FunctionType))
+
+
+def _holds(cell: CellType, of_kind: Callable[[Any], bool]) -> bool:
+    try:
+        return of_kind(cell.cell_contents)
+    except ValueError:
+        return False  # the variable has been deleted
 
 
 def file_changed(task: str) -> DigestError:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from penstock.storage.results import maintenance
 
 DAYS = ["--days", "2024-01-01", "--days", "2024-01-02"]
 
@@ -186,6 +189,27 @@ def test_gc_removes_what_no_lookup_reaches(store: Path, call) -> None:
     assert call("cache", "gc", "--grace", "0").stdout.startswith("removed 1 files")
     assert not leftover.exists()
     assert len(listed(call)) == 3
+
+
+def test_gc_takes_the_grace_as_a_duration_or_in_seconds(store: Path, call, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    collect = maintenance.gc
+
+    def gc(results: Any, *, grace_seconds: float, dry_run: bool) -> Any:
+        seen.append(grace_seconds)
+        return collect(results, grace_seconds=grace_seconds, dry_run=dry_run)
+
+    monkeypatch.setattr(maintenance, "gc", gc)
+    for grace in ([], *(["--grace", each] for each in ("0s", "0", "2.5", "12h", "1w"))):
+        assert call("cache", "gc", *grace).exit_code == 0
+    assert seen == [86400, 0, 0, 2.5, 12 * 3600, 7 * 86400]
+
+
+@pytest.mark.parametrize("grace", ["-1", "1.2.3", "1 day", ""])
+def test_gc_refuses_what_is_no_duration(store: Path, call, grace: str) -> None:
+    done = call("cache", "gc", "--grace", grace)
+    assert done.exit_code == 2
+    assert "is not a duration such as 12h, 30d or 4w" in done.stderr
 
 
 def test_verify_exits_with_1_if_something_is_damaged(store: Path, call) -> None:

@@ -55,6 +55,73 @@ def test_calls_that_a_failed_run_never_decided_are_not_shown_as_reused(write, ca
     assert row.split()[-4:] == ["0", "0", "0", "2"]
 
 
+PARTS = """
+    from pathlib import Path
+
+    from penstock import INPUTS, flow, task
+
+    @task(cache_policy=INPUTS)
+    def features(day: int) -> dict[str, int]:
+        return {"revenue": day}
+
+    @flow
+    def parts() -> list[int]:
+        return [features(day)["revenue"] for day in range(3)]
+
+    @flow
+    def decides() -> int:
+        revenue = features(7)["revenue"]
+        return features(revenue + 1) if revenue > 3 else revenue
+
+    @flow
+    def missing() -> int:
+        return features(7)["cost"]
+
+    @task
+    def broken() -> dict[str, int]:
+        raise ValueError("no data")
+
+    @flow
+    def below() -> int:
+        return features(broken()["day"])
+"""
+
+
+def test_a_part_of_a_result_counts_neither_as_run_nor_as_reused(write, call) -> None:
+    write("parts.py", PARTS)
+    cold, warm = call("run", "parts.py:parts"), call("run", "parts.py:parts")
+    assert "reused 0, ran 3, " in cold.stdout
+    assert "parts: features 3/3\n" in cold.stderr
+    assert "reused 3, ran 0, " in warm.stdout
+    assert "item" not in cold.stderr + warm.stderr + call("show").stdout
+    assert json.loads(call("show", "--json").stdout)["run"]["tasks"].keys() == {"features"}
+    plan = call("plan", "parts.py:parts", "--exit-code")
+    assert (plan.exit_code, plan.stdout.splitlines()[0]) == (0, "parts: 3 hit")
+    assert "item" not in plan.stdout
+    assert call("why", "parts.py:parts").stdout == "parts: every result is stored\n"
+    assert "item" not in call("why", "parts.py:parts", "other").stderr
+
+
+def test_a_part_of_a_result_that_fails_counts_as_failed(write, call) -> None:
+    write("parts.py", PARTS)
+    assert "failed: reused 0, ran 1, failed 1, " in call("run", "parts.py:missing").stderr
+
+
+def test_a_part_of_a_result_is_no_dependent_call(write, call) -> None:
+    write("parts.py", PARTS)
+    assert "\n1 dependent call did not run\n" in call("run", "parts.py:below").stderr
+    assert "1 dependent call did not run\n" in call("show").stdout
+
+
+def test_a_plan_goes_on_past_a_decision_by_a_part_of_a_hit(write, call) -> None:
+    write("parts.py", PARTS)
+    cold = call("plan", "parts.py:decides", "--exit-code")
+    assert (cold.exit_code, "(features): the flow needs a value" in cold.stdout) == (4, True)
+    assert call("run", "parts.py:decides").exit_code == 0
+    warm = call("plan", "parts.py:decides", "--exit-code")
+    assert (warm.exit_code, warm.stdout.splitlines()[0]) == (0, "decides: 2 hit")
+
+
 @pytest.mark.parametrize("recorded", [True, False])
 def test_a_failed_run_that_was_not_recorded_is_not_said_to_be_resumable(recorded: bool, flows: Path, call) -> None:
     (flows.parent / "file").touch()

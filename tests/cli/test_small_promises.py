@@ -60,6 +60,7 @@ def test_causes_that_form_a_circle_are_followed_once() -> None:
 def test_a_failure_tells_how_many_calls_did_not_run_because_of_it() -> None:
     error = of_node(ZeroDivisionError("x"))
     assert describe_failure(error, [failure(skipped=3)]).endswith("3 dependent calls did not run")
+    assert describe_failure(error, [failure(skipped=1)]).endswith("1 dependent call did not run")
     assert "did not run" not in describe_failure(error, [failure()])
 
 

@@ -7,11 +7,13 @@ import contextvars
 import functools
 import itertools
 from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 from typing import Any, cast
 
 import pyarrow as pa
 import pytest
 
+import penstock
 from penstock import INPUTS, CachePolicy, flow, task, wait
 from penstock.errors import (
     ConfigurationError,
@@ -24,6 +26,7 @@ from penstock.errors import (
 from penstock.runtime import flow_run, task_run
 
 RAN: list[object] = []
+PACKAGE = Path(penstock.__file__).parent
 
 
 @pytest.fixture(autouse=True)
@@ -540,6 +543,38 @@ def test_a_task_sees_the_context_variables_of_its_caller() -> None:
     finally:
         request.reset(token)
     assert calls() == ("none", "inner", "none", "none")
+
+
+tenant: contextvars.ContextVar[str] = contextvars.ContextVar("penstock_tenant", default="none")
+
+
+def test_a_context_variable_of_a_caller_may_have_any_name() -> None:
+    @task
+    def whose() -> str:
+        return tenant.get()
+
+    @flow
+    def calls() -> Any:
+        token = tenant.set("acme")
+        first = whose()
+        tenant.reset(token)
+        return first, whose()
+
+    assert calls() == ("acme", "none")
+
+
+def test_penstock_makes_all_its_context_variables_with_own_variable() -> None:
+    found = {
+        f"{module.relative_to(PACKAGE)}:{line.partition(':')[0]}"
+        for module in PACKAGE.rglob("*.py")
+        for line in module.read_text().splitlines()
+        if "= ContextVar(" in line
+    }
+    assert found == {"runtime.py:    variable"} | OF_DIGESTS
+
+
+OF_DIGESTS = {"digests/names.py:_own_module", "digests/definitions/mentioned.py:_importing_nothing"}
+"""Set in blocks without calls of tasks."""
 
 
 class Incomparable:

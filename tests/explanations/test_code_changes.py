@@ -13,6 +13,10 @@ import pytest
 
 from penstock.graph.code.changes import CodeChange
 from penstock.graph.plans import Plan
+from penstock.settings import current_settings
+from penstock.storage import open_store
+from penstock.storage.results.maintenance import current_records
+from penstock.storage.results.store import ResultStore
 
 Project = Callable[..., ModuleType]
 HEAD = "from penstock import INPUTS, TASK_CODE, TASK_SOURCE, flow, task\n"
@@ -289,6 +293,63 @@ def test_an_input_from_another_task_is_described_by_the_task(edited: Project) ->
     module.read(1)
     reasons = [node.reason for node in module.weekly.plan().nodes]
     assert reasons[1].endswith("input rows changed: it comes from read, whose result changed")
+
+
+def test_an_input_from_another_call_of_a_task_is_described_by_that(edited: Project) -> None:
+    text = """
+        @task(cache_policy=INPUTS)
+        def read(x):
+            return {"rows": x}
+
+        @task(cache_policy=INPUTS)
+        def total(rows, more):
+            return rows
+
+        @flow
+        def weekly(x):
+            return total(read(x), more=0)
+
+        @flow
+        def all_weeks(*xs):
+            return total([read(x) for x in xs], more=0)
+
+        @flow
+        def of_part(x):
+            return total(read(x)["rows"], more=0)
+    """
+    module = edited(flows=text)
+    module.weekly(1)
+    module.read(2)
+    assert module.weekly.plan(2).nodes[1].reason == "input rows changed: it comes from another call of read"
+    reason = "input rows changed: it comes from read: from another call, or its result changed"
+    assert module.all_weeks.plan(1, 2).nodes[2].reason == reason
+    reason = "input rows is a part of the result of read, which only a run takes"
+    assert module.of_part.plan(2).nodes[2].reason == reason
+    assert module.of_part.plan(9).nodes[2].reason == "input rows is not known before read has run"
+
+
+def test_an_input_whose_earlier_result_is_gone_may_come_from_another_call_or_not(edited: Project) -> None:
+    text = """
+        @task(cache_policy=INPUTS)
+        def read(x):
+            return x
+
+        @task(cache_policy=INPUTS)
+        def total(rows):
+            return rows
+
+        @flow
+        def weekly(x):
+            return total(read(x))
+    """
+    module = edited(flows=text)
+    module.weekly(1)
+    results = ResultStore(open_store(current_settings().store))
+    (first,) = (record for record in current_records(results) if record.task == "flows:read")
+    results.invalidate(first.task, first.key)
+    module.read(2)
+    reason = "input rows changed: it comes from read: from another call, or its result changed"
+    assert module.weekly.plan(2).nodes[1].reason == reason
 
 
 def test_a_constant_that_cannot_be_read_twice_costs_only_its_note(

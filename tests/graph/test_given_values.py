@@ -198,6 +198,69 @@ def test_a_result_is_never_published_under_the_key_of_another_value(
     assert keeps() == "[1]"
 
 
+@task(cache_policy=INPUTS)
+def _applied(to_apply: Callable[[int], int]) -> int:
+    return to_apply(1)
+
+
+def _changed(calls: Callable[[], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DigestError:
+    monkeypatch.setenv("PENSTOCK_STORE", str(tmp_path / "store"))
+    with pytest.raises(DigestError, match="changed after the call") as raised:
+        flow(calls)()
+    return raised.value
+
+
+def test_an_error_names_the_variable_of_a_function_that_changed_after_the_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def calls() -> list[int]:
+        return [_applied(lambda v: v + k) for k in range(3)]  # noqa: B023 (the mistake that is reported)
+
+    error = _changed(calls, tmp_path, monkeypatch)
+    assert error.where == "arguments['to_apply']: closure variable k"
+    assert error.hint is not None
+    assert "(lambda v, k=k: ...)" in error.hint
+    assert "copy" not in error.hint
+
+    @flow
+    def bound() -> list[int]:
+        return [_applied(lambda v, k=k: v + k) for k in range(3)]
+
+    assert bound() == [1, 2, 3]
+
+
+def test_an_error_names_the_variables_of_a_function_of_which_one_was_modified_in_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def calls() -> list[int]:
+        found, first, adding = [0], 1, max
+        del found[:]
+
+        def add(v: int) -> int:
+            return adding(v, len(found) + first)
+
+        first = _applied(add)
+        found.append(2)
+        return [first]
+
+    error = _changed(calls, tmp_path, monkeypatch)
+    assert error.where == "arguments['to_apply']: one of the closure variables adding, first, found"
+    assert error.hint is not None
+    assert "(def add(v, adding=adding, first=first, found=found)), as a copy if" in error.hint
+
+
+def test_an_error_does_not_blame_variables_of_a_function_if_another_object_may_have_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def calls() -> Any:
+        value, k = _Registered(), 1
+        told = _told([value, lambda: k])  # type: ignore[arg-type]
+        value.x.append(k)
+        return told
+
+    assert _changed(calls, tmp_path, monkeypatch).where == "arguments['value']"
+
+
 @task(cache_policy=INPUTS - "lock")
 def _grows(value: _Registered, lock: Any) -> str:
     value.x.append(2)

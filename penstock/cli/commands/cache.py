@@ -10,7 +10,7 @@ import click
 import msgspec
 
 from penstock.cli.failures import FAILED
-from penstock.cli.options import Invocation, json_option, shared_options
+from penstock.cli.options import Invocation, as_seconds_or_number, json_option, shared_options
 from penstock.cli.output import confirmed, duration, moment, print_document, say, size, table
 from penstock.cli.stored import find_result, find_task
 from penstock.errors import UsageError
@@ -129,10 +129,10 @@ def _doomed(results: ResultStore, key: str | None, task: str | None) -> list[Sum
 @cache.command()
 @click.option(
     "--grace",
-    type=click.FloatRange(min=0),
-    default=maintenance.DAY,
-    metavar="SECONDS",
-    help="Keep files younger than this. By default a day.",
+    callback=as_seconds_or_number,
+    default="1d",
+    metavar="AGE",
+    help="Keep files younger than this: 12h, 30d; a number counts seconds. By default a day.",
 )
 @click.option("--purge", is_flag=True, help="Also forget results that were removed or replaced more than 30 days ago.")
 @click.option("--dry-run", is_flag=True, help="Only show what would be removed.")

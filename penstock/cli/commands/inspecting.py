@@ -10,6 +10,7 @@ import click
 
 from penstock import events
 from penstock.cli import run_removal
+from penstock.cli.failures import skipped_calls
 from penstock.cli.options import Invocation, json_option, shared_options
 from penstock.cli.output import duration, moment, print_document, say, size, table
 from penstock.cli.progress import held_by
@@ -176,7 +177,7 @@ def _failures(log: RunLog, *, debug: bool) -> str:
 def _failure(event: events.NodeFailed, *, debug: bool) -> str:
     head = f"{event.task} (node {event.node}, attempt {event.attempt}): {event.error}: {event.message}"
     if event.skipped:
-        head += f"\n{event.skipped} dependent calls did not run"
+        head += f"\n{skipped_calls(event)}"
     text = event.traceback if debug else users_frames(event.traceback)
     return f"{head}\n{_indented(text.rstrip())}" if text else head
 

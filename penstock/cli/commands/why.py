@@ -77,11 +77,12 @@ def why(
 
 def _chosen(plan: Plan, wanted: str | None) -> list[PlannedNode]:
     nodes = plan.nodes
+    calls = [node for node in nodes if not plan.graph[node.id].entry.task.derived]
     if wanted is None:
-        return [node for node in nodes if node.status not in ("hit", "pruned")]
+        return [node for node in calls if node.status not in ("hit", "pruned")]
     found = [node for node in nodes if wanted in (node.task, str(node.id), plan.graph[node.id].entry.task.identity)]
     if not found:
-        tasks = {node.task for node in nodes}
+        tasks = {node.task for node in calls}
         hint = did_you_mean(wanted, tasks, f"its tasks are {', '.join(sorted(tasks))}")
         raise UsageError(f"{plan.flow} has no task or node {wanted}", hint=hint)
     return found

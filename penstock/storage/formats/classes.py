@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from penstock.errors import CodecRefused
 from penstock.process.former_homes import home_of
 from penstock.process.main_modules import MAIN_NAMES, Names, importable_module, living_names
+from penstock.runtime import own_variable
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,7 @@ def is_believed() -> bool:
     return _current.get().believed()
 
 
-_current: ContextVar[Reading] = ContextVar("penstock_reading", default=Reading())  # noqa: B039 (it is frozen)
+_current: ContextVar[Reading] = own_variable("penstock_reading", Reading())
 
 
 def class_name(cls: type) -> str:

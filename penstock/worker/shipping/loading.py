@@ -9,10 +9,10 @@ from __future__ import annotations
 from contextvars import ContextVar
 
 from penstock.errors import RunnerError
-from penstock.runtime import having
+from penstock.runtime import having, own_variable
 from penstock.storage.stores.base import Reach
 
-_loading: ContextVar[bool] = ContextVar("penstock_loading", default=False)
+_loading: ContextVar[bool] = own_variable("penstock_loading", False)
 
 
 def loading() -> having:
