@@ -13,6 +13,7 @@ from typing import Any
 from penstock.objects.questions import ask
 from penstock.objects.texts import module_of
 from penstock.process.main_modules import MAIN_NAMES, importable_module, main_module, main_module_name
+from penstock.runtime import own_variable
 
 __all__ = [
     "MAIN_NAMES",
@@ -26,7 +27,7 @@ __all__ = [
     "stable_name",
 ]
 
-_own_module: ContextVar[str | None] = ContextVar("own_module", default=None)
+_own_module: ContextVar[str | None] = own_variable("penstock_own_module", None)
 
 
 def importable_name(value: Any) -> tuple[str, str]:

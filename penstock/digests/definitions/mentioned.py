@@ -16,7 +16,7 @@ from penstock.digests.definitions.behind import home_of
 from penstock.digests.mocks import is_double
 from penstock.errors import DigestError
 from penstock.objects.questions import ask
-from penstock.runtime import having
+from penstock.runtime import having, own_variable
 
 IsProject = Callable[[str], bool]
 
@@ -101,7 +101,7 @@ def _loaded(module: str) -> ModuleType:
     return importlib.import_module(module)
 
 
-_importing_nothing: ContextVar[bool] = ContextVar("penstock_importing_nothing", default=False)
+_importing_nothing: ContextVar[bool] = own_variable("penstock_importing_nothing", False)
 
 
 def importing_nothing() -> having:
