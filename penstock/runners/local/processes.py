@@ -49,9 +49,11 @@ from penstock.worker.shipping.wire import none_read, pack_bundle, unpack_outcome
 class ProcessRunner(LocalRunner):
     """Runs calls in processes of this machine.
 
-    Functions are pickled by value, so scripts need no `__main__` guard. Each run has worker processes of its own. They
-    are copies of a process that has loaded Penstock; `with ProcessRunner() as runner:` keeps that process for all runs
-    of the block, which then start their workers within milliseconds.
+    Functions of scripts are pickled by value, so a script that is run needs no `__main__` guard. A file that is
+    imported needs one around its calls of flows, also if `penstock plan FILE:FLOW` imports it.
+
+    Each run has worker processes of its own, copies of a process that has loaded Penstock. `with ProcessRunner() as
+    runner:` keeps that process for all runs of the block.
 
     Args:
         workers: The number of processes. Defaults to the number of cores.
