@@ -88,7 +88,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.timeout(SLOW_SECONDS))
     if os.environ.get("PENSTOCK_EVIDENCE") == "1":
         return
-    left_out = [item for item in items if item.get_closest_marker("evidence")]
+    unwanted = ["evidence"] if os.environ.get("CI") == "true" else ["evidence", "in_ci"]
+    left_out = [item for item in items if any(item.get_closest_marker(name) for name in unwanted)]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]

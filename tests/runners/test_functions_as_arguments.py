@@ -53,7 +53,7 @@ if __name__ == "__main__":
         "threads",
         pytest.param("processes?workers=1", marks=pytest.mark.slow),
         pytest.param("dask?workers=1", marks=[pytest.mark.slow, pytest.mark.needs("dask", "distributed")]),
-        pytest.param("ray?workers=1", marks=[pytest.mark.slow, pytest.mark.needs("ray")]),
+        pytest.param("ray?workers=1", marks=[pytest.mark.slow, pytest.mark.in_ci, pytest.mark.needs("ray")]),
     ],
 )
 def test_functions_among_the_arguments_of_a_script_run_and_are_hits(tmp_path: Path, runner: str) -> None:
