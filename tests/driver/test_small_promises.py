@@ -374,3 +374,17 @@ def test_what_is_computed_from_a_value_that_the_run_refreshes_has_no_recipe() ->
     assert nodes[below].recipe_key == nodes[other].recipe_key is not None
     assert (sent[below], sent[last]) == (None, None)
     assert [entry.recipe for entry in world.recipes] == [nodes[other].recipe_key]
+
+
+def test_a_part_that_is_taken_of_a_result_is_told_of_only_if_it_has_notes() -> None:
+    def told(notes: list[str]) -> list[str]:
+        world = World()
+        part = world.trace.part(world.call("t"), "attribute", "x")._node
+        world.run(part)
+        while world.bundles:
+            bundle = next(iter(world.bundles.values()))
+            world.finish(bundle, {call.node: {"notes": notes if call.node == part else []} for call in bundle.calls})
+        return [event.task for event in world.told(log.NodeFinished)]
+
+    assert told([]) == ["t"]
+    assert told(["look at this"]) == ["t", "attribute"]
