@@ -14,7 +14,7 @@ import cloudpickle
 
 from penstock.worker.execution import Worker
 from penstock.worker.failures import describe, portable
-from penstock.worker.messages import Bundle, Failure, ShippedTask, Waits, WorkerContext
+from penstock.worker.messages import Failure, Outcome, ShippedTask, Waits, WorkerContext
 from penstock.worker.remote import CollectedLogs, portable_outcomes, prepare, stores_of
 from penstock.worker.shipping.loading import loading
 from penstock.worker.shipping.values import read_value, write_value
@@ -50,16 +50,11 @@ def _serve(connection: multiprocessing.connection.Connection, scratch: str, stop
     connection.send_bytes(b"up")
     while not stop.asked:
         try:
-            bundle = _receive(connection, worker)
+            *tasks, data = [connection.recv_bytes() for _ in range(int(connection.recv_bytes()) + 1)]
         except EOFError:
             return
-        if isinstance(worker, Failure):
-            answer = pack_outcomes(worker, logs.take())
-        elif isinstance(bundle, Failure):
-            answer = pack_outcomes(bundle, logs.take())
-        else:
-            outcomes = portable_outcomes(worker.perform_bundle(bundle, lambda: stop.asked))
-            answer = pack_outcomes(outcomes, logs.take())
+        outcomes = worker if isinstance(worker, Failure) else _perform(worker, tasks, data, stop)
+        answer = pack_outcomes(outcomes, logs.take())
         if not stop.asked:
             connection.send_bytes(answer)
 
@@ -90,19 +85,17 @@ def _leave_to_parent(*descriptors: int) -> None:
             os.close(descriptor)
 
 
-def _receive(connection: multiprocessing.connection.Connection, worker: Worker | Failure) -> Bundle | Failure:
-    """Receive the next bundle and its new tasks. Return a failure if it cannot be read."""
-    *tasks, data = [connection.recv_bytes() for _ in range(int(connection.recv_bytes()) + 1)]
-    if isinstance(worker, Failure):
-        return worker
+def _perform(worker: Worker, tasks: list[bytes], data: bytes, stop: _Stop) -> list[Outcome] | Failure:
+    """Perform a bundle, whose new tasks come first. Return a failure if it cannot be read."""
     try:
         with loading():
             for task in tasks:
                 shipped_task: ShippedTask = cloudpickle.loads(task)
                 worker.shipped_tasks[shipped_task.number] = shipped_task
-            return unpack_bundle(data)
+            bundle = unpack_bundle(data)
     except BaseException as error:  # noqa: BLE001 (unpickling imports and runs the user's code)
         return portable(describe(error))
+    return portable_outcomes(worker.perform_bundle(bundle, lambda: stop.asked))
 
 
 def _worker_for(data: bytes, scratch: str, report: Callable[[Waits], None]) -> Worker | Failure:

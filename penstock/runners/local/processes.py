@@ -276,8 +276,10 @@ class _ProcessEngine:
         if seat.connection is not None:
             return seat.connection
         ours, theirs = socket.socketpair()
-        with theirs:
+        with theirs, contextlib.ExitStack() as undo:
+            undo.enter_context(ours)
             process = self._template.start(theirs.fileno(), self._life_read, self._scratch)
+            undo.pop_all()
         with self._guard:
             seat.process = process
             if self._closing or seat.bundle in self._cancelled:
