@@ -36,7 +36,6 @@ def held_by_class(cls: type) -> Iterator[tuple[str, Any]]:
                     yield name, part
             elif not (is_special(name) or (of_enum and name.startswith("_"))):
                 yield name, plain_member(part)
-    yield "<defaults>", ()
     yield from options_of(cls)
 
 
