@@ -66,7 +66,7 @@ def describe_failure(error: BaseException, failures: Iterable[NodeFailed], *, de
 
 
 def skipped_calls(failure: NodeFailed) -> str:
-    """How many calls did not run because of a failure, in words."""
+    """Return in words how many calls did not run because of a failure."""
     return f"{failure.skipped} dependent call{'' if failure.skipped == 1 else 's'} did not run"
 
 

@@ -125,7 +125,7 @@ _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 7 * 86400.0}
 
 
 def as_seconds(context: click.Context, parameter: click.Parameter, value: str) -> float:
-    """The seconds of a duration such as 12h: the callback of an option."""
+    """Return the seconds of a duration such as 12h. The callback of an option."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhdw])", value.strip())
     if match is None:
         raise click.BadParameter(f"{value!r} is not a duration such as 12h, 30d or 4w", context, parameter)
@@ -133,5 +133,5 @@ def as_seconds(context: click.Context, parameter: click.Parameter, value: str) -
 
 
 def as_seconds_or_number(context: click.Context, parameter: click.Parameter, value: str) -> float:
-    """The same, for an option that also accepts a number of seconds without a unit."""
+    """Return the seconds of a duration, or of a number without a unit. The callback of an option."""
     return as_seconds(context, parameter, f"{value}s" if re.fullmatch(r"\s*[\d.]+", value) else value)

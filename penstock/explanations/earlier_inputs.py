@@ -54,8 +54,9 @@ class EarlierInputs:
         if found is None:
             found = self._found[place] = {}
             self._kept += [node.entry, source.entry]
-            self._by_key[id(source.entry)] = {record.key: record for record in self._records_of(source)}
+            by_key = self._by_key[id(source.entry)] = {}
             for record in self._records_of(source):
+                by_key[record.key] = record
                 digest = template.input_digest(name, ref, lambda _, record=record: record.digest).hex()  # type: ignore[misc]
                 found.setdefault(digest, []).append(record)
         return found

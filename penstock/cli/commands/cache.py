@@ -130,7 +130,7 @@ def _doomed(results: ResultStore, key: str | None, task: str | None) -> list[Sum
 @click.option(
     "--grace",
     callback=as_seconds_or_number,
-    default="1d",
+    default=f"{maintenance.DAY}",
     metavar="AGE",
     help="Keep files younger than this: 12h, 30d; a number counts seconds. By default a day.",
 )
