@@ -9,7 +9,6 @@ import subprocess
 import sys
 import textwrap
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -110,6 +109,18 @@ def test_the_runs_of_a_block_share_one_template_that_ends_with_it() -> None:
         assert len(first) == 1
     assert templates() - before == set()
     assert bound() == [1, 2, 3, 4]  # with a template for the run
+    assert templates() - before == set()
+
+
+def test_a_run_may_outlast_the_block_that_keeps_its_template(runner: ProcessRunner) -> None:
+    before = templates()
+
+    def leaves() -> list[int]:
+        first = add(1, 1).result()  # type: ignore[attr-defined]
+        runner.__exit__(None, None, None)
+        return [first, add(2, 2), add(3, 3)]
+
+    assert flow(runner=runner)(leaves)() == [2, 4, 6]
     assert templates() - before == set()
 
 
@@ -219,7 +230,7 @@ def test_workers_and_their_children_hash_large_values(runner: ProcessRunner) -> 
 # -- drivers in odd states ---------------------------------------------------------------------------------------------
 
 PROGRAM = """
-import os, signal, subprocess, sys, time
+import os, signal, subprocess, sys
 from penstock import flow, task
 from penstock.runners import ProcessRunner
 from penstock.runners.local import template
@@ -261,7 +272,7 @@ def dies_with_a_child():
 @task
 def holds_the_gil():
     import re
-    open("pid", "w").write(str(os.getpid()))
+    print(os.getpid(), flush=True)
     re.match("(a+)+$", "a" * 60 + "b")
 
 def adds(runner, count=3):
@@ -345,8 +356,7 @@ def test_a_run_does_not_wait_for_processes_that_the_driver_has_forked_meanwhile(
             first = add(1, 1).result()
             children.append(os.fork())
             if children[-1] == 0:
-                time.sleep(1000)
-                os._exit(0)
+                signal.pause()
             return first, add(2, 2)
 
         with ProcessRunner(2) as runner:
@@ -389,13 +399,10 @@ def test_workers_in_c_code_end_with_their_driver(tmp_path: Path) -> None:
     import psutil
 
     (tmp_path / "program.py").write_text(PROGRAM + "flow(runner=ProcessRunner(1))(lambda: holds_the_gil())()\n")
-    driver = subprocess.Popen([sys.executable, "program.py"], cwd=tmp_path)
-    until = time.monotonic() + 100
-    while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
-        assert time.monotonic() < until
-        time.sleep(0.05)
-    worker = psutil.Process(int((tmp_path / "pid").read_text()))
-    driver.kill()
-    driver.wait()
-    psutil.wait_procs([worker], timeout=100)
-    assert not worker.is_running()
+    command = [sys.executable, "program.py"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as driver:
+        assert driver.stdout is not None
+        worker = psutil.Process(int(driver.stdout.readline()))
+        driver.kill()
+        psutil.wait_procs([worker], timeout=100)
+        assert not worker.is_running()
