@@ -15,9 +15,11 @@ import joblib
 
 from benchmarks.figures import Figure, Spent, spend, timed
 from penstock import INPUTS, TASK_SOURCE, flow, load_settings, task
+from penstock.runners import ProcessRunner
 
 CALLS = 1_000
 BY_HAND = 200
+RUNS = 20
 
 
 def work(x: int) -> int:
@@ -32,6 +34,15 @@ cached_work = task(name="cached_work", cache_policy=INPUTS + TASK_SOURCE)(work)
 def plain(n: int) -> None:
     for i in range(n):
         plain_work(i)
+
+
+magnitude = task(name="magnitude")(abs)  # for which workers import no module
+
+
+@flow
+def magnitudes(n: int) -> None:
+    for i in range(n):
+        magnitude(i)
 
 
 @flow
@@ -77,6 +88,21 @@ def run() -> Iterator[Figure]:
         peer = spend(lambda: _joblib_cold(f"{folder}/joblib{next(numbers)}"))
         what = "joblib.Memory, run and stored (not synced to disk), one call"
         yield timed_call("joblib", what, peer, "ms", better="beside", processor=True)
+        started = spend(lambda: _on_processes(ProcessRunner(2), 1))
+        yield timed("processes", "a run that starts two worker processes", started, unit="ms", processor=True)
+        kept = spend(lambda: _in_one_block(RUNS))
+        what = f"  one of {RUNS} such runs in a block of one runner"
+        yield timed("processes.kept", what, kept, count=RUNS, unit="ms", processor=True)
+
+
+def _in_one_block(runs: int) -> None:
+    with ProcessRunner(2) as runner:
+        _on_processes(runner, runs)
+
+
+def _on_processes(runner: ProcessRunner, runs: int) -> None:
+    for _ in range(runs):
+        magnitudes.with_options(runner=runner)(4)
 
 
 @contextmanager
