@@ -54,7 +54,7 @@ class Planning:
         new = [id for id in ids if planner.lacks_value(id)]
         for id in ids:
             if run.over(id) and not run.values.there(id) and run.error(id) is None:
-                yield from self._run_again(id, "its value was released")
+                yield from self._run_again(id, "its value was released", compare=True)
         if not new:
             return
         before = (counters.rounds, counters.lookups)
@@ -96,8 +96,7 @@ class Planning:
         if result is None or (result.record is not None and generation not in (None, result.record.generation)):
             return  # already recomputed
         self._out.append(Tell(log.NodeRevived(at=run.now.at, node=id, task=run.name(id), reason=reason)))
-        self._revision.made_again(id)
-        yield from self._run_again(id, reason)
+        yield from self._run_again(id, reason, compare=True)
         run.must_not_use(id, generation)
 
     def input_lost(self, id: int, lost: Mapping[int, int]) -> Steps[None]:
@@ -133,9 +132,10 @@ class Planning:
                 return
             answers = yield LookUp(queries)
 
-    def _run_again(self, id: int, reason: str) -> Steps[None]:
+    def _run_again(self, id: int, reason: str, *, compare: bool = False) -> Steps[None]:
+        """Run a node again. With `compare`, what was computed from its value stays unless the new one may differ."""
         yield from self._read_limits([id])
-        self._completion.skip(self._run.made_again(id, reason), id)
+        self._completion.skip(self._run.made_again(id, reason, compare=compare), id)
 
     def _read_limits(self, ids: Iterable[int]) -> Steps[None]:
         """Read which tags are limited, if any of these nodes has tags."""

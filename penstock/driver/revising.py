@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from penstock.driver.state.run_state import RunState
-from penstock.driver.state.values import Result
 from penstock.errors import ValuesChanged
 from penstock.graph.steps import Status
 from penstock.storage.records.records import ResultRecord
@@ -22,18 +21,16 @@ class Revision:
 
     def __init__(self, run: RunState) -> None:
         self._run = run
-        self._before: dict[int, Result] = {}  # of values that are being recomputed
         self._below: set[int] = set()
 
-    def made_again(self, id: int) -> None:
-        """Remember the value of a node that runs again."""
-        self._before.setdefault(id, self._run.results[id])
-
     def changed(self, now: Outcome) -> bool:
-        """Return whether a recomputed value differs from the earlier one."""
-        before = self._before.pop(now.node, None) if self._before else None
-        if before is None or before.digest is None or now.digest in (None, before.digest):
+        """Return whether a recomputed value may differ from the earlier one."""
+        before = self._run.progress[now.node].before
+        if before is None or (before.digest is not None and before.digest == now.digest):
             return False
+        if before.digest is None or now.digest is None:
+            # Nobody knows, except that a part is the same as long as its result is.
+            return not self._run.graph.nodes[now.node].entry.task.derived
         # A value without a stable digest is identified by its attempt, but may be equal nevertheless.
         return before.record is None or now.record is None or not _same_bytes(before.record, now.record)
 
@@ -65,10 +62,13 @@ class Revision:
     def _seen(self, seen: int, changed: int) -> ValuesChanged:
         run = self._run
         what = "it" if seen == changed else f"{run.name(seen)}, which was computed from it"
+        kept = run.graph.nodes[changed].cached
+        lost = "its stored bytes were lost or replaced" if kept else "it is not cached, and was computed a second time"
         return ValuesChanged(
             f"the result of {run.name(changed)} changed while the run was using it",
             where=f"node {changed}" + (f", node {seen}" if seen != changed else ""),
-            because=f"its stored bytes were lost or replaced, and the flow had already used {what}",
+            because=f"{lost}, and the flow had already used {what}",
+            hint="" if kept else "give the task a cache policy, so that its result is kept",
         )
 
 

@@ -36,8 +36,10 @@ from penstock.errors import (
     StoreUnreachable,
     TaskTimeout,
     UpstreamFailed,
+    ValuesChanged,
     WorkerLost,
 )
+from penstock.graph.futures import Future
 from penstock.graph.steps import NoAnswer
 from penstock.locks.single_flight import Flight
 from penstock.worker.failures import describe
@@ -679,6 +681,89 @@ def test_a_value_that_the_flow_has_seen_cannot_change() -> None:
     world.state.handed_out.add(first)
     world.end(first, digest=D2, record=record_of("k", D2))
     assert "changed while the run was using it" in str(world.crash)
+
+
+def lost_after_its_source_was_released(world: World, digest: str | None) -> tuple[int, int]:
+    """Return a plain value with this digest that was released, and a stored value made of it that was lost."""
+    first = world.call("a")
+    second = world.call(made("b", cached=True), first)
+    world.run()
+    world.finish(world.bundle_of(first), {first: {"digest": digest}})
+    world.end(second)
+    assert world.state.values.absent(second) == [first]
+    world.tell(Remake(second, "damaged", 0))
+    world.go()
+    return first, second
+
+
+def test_a_seen_value_that_was_released_cannot_change() -> None:
+    world = World(options={"bundle_seconds": 0.0}, slots=9)
+    first, _ = lost_after_its_source_was_released(world, D1)
+    world.state.handed_out.add(first)
+    assert world.bundle_of(first).calls[0].digest  # without it, nobody could tell
+    world.end(first, digest=D2)
+    assert "it is not cached, and was computed a second time" in str(world.crash)
+
+
+def test_a_seen_value_that_was_released_may_be_computed_again_if_it_is_equal() -> None:
+    world = World(options={"bundle_seconds": 0.0}, slots=9)
+    first, second = lost_after_its_source_was_released(world, D1)
+    world.state.handed_out.add(first)
+    world.end(first, digest=D1)
+    world.end(second)
+    assert world.crash is None
+    assert world.states()[second] is State.DONE
+
+
+def test_a_plain_value_without_digest_that_is_computed_again_counts_as_changed() -> None:
+    world = World(options={"bundle_seconds": 0.0}, slots=9)
+    first = world.call("a")
+    other, second = world.call("b", first), world.call("c", first)
+    world.held.add(other)
+    world.run()
+    world.end(first)
+    world.end(other)
+    world.end(second, kind="input_lost", lost={first: NO_GENERATION})
+    world.end(first)
+    # Its value was made of the first one, and nobody knows whether that was the same.
+    assert world.states()[other] is State.RUNNING
+    world.end(other)
+    world.end(second)
+    assert world.state.scheduler.idle
+
+
+def test_a_seen_plain_value_without_digest_cannot_be_computed_again() -> None:
+    world = World(slots=9)
+    first = world.call("a")
+    world.held.add(first)
+    world.run()
+    world.end(first)
+    world.state.handed_out.add(first)
+    second = world.call("b", first)
+    world.run()
+    world.end(second, kind="input_lost", lost={first: NO_GENERATION})
+    world.end(first)
+    assert isinstance(world.crash, ValuesChanged)
+    assert "give the task a cache policy" in str(world.crash)
+
+
+def test_a_part_that_is_taken_again_of_the_same_result_has_not_changed() -> None:
+    world = World(options={"bundle_seconds": 0.0}, slots=9)
+    whole = world.call("a")
+    world.held.add(whole)
+    part = Future(whole, world.trace)["n"]._node
+    world.held.add(part)
+    world.run(part)
+    world.end(whole)
+    world.end(part)
+    world.state.handed_out.add(part)
+    second = world.call("b", part)
+    world.run()
+    world.end(second, kind="input_lost", lost={part: NO_GENERATION})
+    world.end(part)
+    world.end(second)
+    assert world.crash is None
+    assert world.states()[second] is State.DONE
 
 
 # -- the store --------------------------------------------------------------------------------------------------------

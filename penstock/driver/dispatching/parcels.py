@@ -95,8 +95,10 @@ class Parcels:
             call.large = run.graph.large.get(id, ())
         if node.entry.template is not None:
             self._fill_in_keys(call, node, progress)
-        if not node.cached and (dependents := run.scheduler.dependents(id)):
-            call.digest = any(run.graph.nodes[d].cached for d in dependents)
+        if not node.cached:
+            before, dependents = progress.before, run.scheduler.dependents(id)
+            compared = before is not None and before.digest is not None
+            call.digest = compared or any(run.graph.nodes[d].cached for d in dependents)
         return call
 
     def _fill_in_inputs(self, call: Call, node: Node, inside: set[int]) -> None:

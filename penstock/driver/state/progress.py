@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from penstock.driver.state.values import Result
+
 
 class Moment(NamedTuple):
     """A point in time on two clocks."""
@@ -40,5 +42,7 @@ class Progress:
     error: BaseException | None = None
     limited: bool = False
     """Whether its task has a tag with a limit or a rate."""
+    before: Result | None = None
+    """Its earlier value, with which the new one must be compared."""
     alone: bool = False
     """Whether it must travel by itself, since it was in a bundle whose worker died."""

@@ -131,12 +131,18 @@ class RunState:
             return False
         return not graph.depends_on_files(id) or all(d in self.results for d in deps if graph.depends_on_files(d))
 
-    def made_again(self, id: int, reason: str) -> list[int]:
-        """Make a node run again because its value is unusable. Return the nodes that never will run."""
-        self.results.pop(id, None)
+    def made_again(self, id: int, reason: str, *, compare: bool) -> list[int]:
+        """Make a node run again because its value is unusable. Return the nodes that never will run.
+
+        Args:
+            id: The node.
+            reason: Why, for the plan.
+            compare: Whether to keep where the earlier value was, so that the new one is compared with it.
+        """
+        before = self.results.pop(id, None)
         self.remade[id] = self.remade.get(id, 0) + 1
         self.planner.revive(id, reason)
-        self._begin(id)
+        self._begin(id).before = before if compare else None
         if id in self.scheduler:
             return self.scheduler.reopen(id, self.needs_of(id))
         return self.scheduler.add(id, self.needs_of(id), self.graph.nodes[id].entry.task.identity)
