@@ -336,6 +336,7 @@ class Planner:
         self._answers[id] = NoHit(reason)
         self._by_cache_key.discard(id)
         self._agreement.withdrawn(id)
+        self._agreement.decided(id, None, None)  # it may no longer belong to the cohort of its earlier result
 
 
 def _unknown(answer: NoAnswer) -> Step:

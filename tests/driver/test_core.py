@@ -40,7 +40,7 @@ from penstock.errors import (
     WorkerLost,
 )
 from penstock.graph.futures import Future
-from penstock.graph.steps import NoAnswer
+from penstock.graph.steps import Hit, NoAnswer
 from penstock.locks.single_flight import Flight
 from penstock.worker.failures import describe
 from penstock.worker.messages import NO_GENERATION, Finished, Started, Waits
@@ -681,6 +681,64 @@ def test_a_value_that_the_flow_has_seen_cannot_change() -> None:
     world.state.handed_out.add(first)
     world.end(first, digest=D2, record=record_of("k", D2))
     assert "changed while the run was using it" in str(world.crash)
+
+
+def about_to_take_a_hit_back(world: World) -> tuple[int, int, int]:
+    """Return a pruned node, a hit that was computed from it, and a node that runs and needs both."""
+    a, b, c = (made(name, cached=True) for name in "abc")
+    above = world.call(a)
+    hit = world.call(b, above)
+    both = world.call(c, above, hit)
+    stored = {hit: [D1], both: [D1, D1]}  # the second one was computed from an older value of the first
+    for node, inputs in stored.items():
+        world.answers[world.state.graph[node].recipe_key] = Hit("k", D2, record_of("k", D2), inputs=inputs)
+    return above, hit, both
+
+
+def test_a_ready_node_waits_for_an_input_whose_hit_is_taken_back_in_the_same_turn() -> None:
+    world = World(slots=9)
+    above, hit, both = about_to_take_a_hit_back(world)
+    below = world.call(made("d", cached=True), hit)
+    world.run()
+    assert world.crash is None
+    assert world.states() == {above: State.RUNNING, hit: State.WAITING, both: State.WAITING, below: State.WAITING}
+    for node in (above, hit, both, below):
+        world.end(node)
+    assert world.state.failed_nodes() == []
+
+
+def test_a_queued_node_whose_input_changes_gets_another_key() -> None:
+    world = World(options={"bundle_seconds": 0.0}, slots=1)
+    above, hit, both = about_to_take_a_hit_back(world)
+    blocking = world.call("other")
+    below = world.call(made("d", cached=True), hit)
+    world.run(blocking, below)
+    assert world.states()[below] is State.QUEUED
+    key = world.state.progress[below].key
+    assert key is not None
+    for node in (blocking, above, hit, both):
+        world.end(node)
+    assert world.bundle_of(below).calls[0].cache_key not in (None, key)
+
+
+def test_a_result_that_is_computed_again_no_longer_belongs_to_the_cohort_of_the_earlier_one() -> None:
+    world = World(slots=9)
+    a, b, c = (made(name, cached=True) for name in "abc")
+    first = world.call(a)
+    key = world.state.graph[first].cache_key or ""
+    world.answers[key] = Hit(key, D1, record_of(key, D1), cohort="one run")
+    world.run()
+    del world.answers[key]
+    world.tell(Remake(first, "damaged", 0))
+    world.go()
+    world.end(first, digest=D2, record=record_of(key, D2))
+    middle = world.call(b, first)
+    last = world.call(c, middle)
+    recipe = world.state.graph[last].recipe_key
+    world.answers[recipe] = Hit("k", D2, record_of("k", D2), inputs=[D1], cohort="one run")
+    world.run()
+    # What is between them is looked up, and was not computed from the new value.
+    assert world.states() == {first: State.DONE, middle: State.RUNNING, last: State.WAITING}
 
 
 def lost_after_its_source_was_released(world: World, digest: str | None) -> tuple[int, int]:

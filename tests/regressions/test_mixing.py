@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterable
 
 import pytest
@@ -20,8 +21,13 @@ HISTORIES = amount(here=300, in_ci=2_000)
 
 
 def play(seeds: Iterable[int], steps: int = 12) -> None:
-    for seed in seeds:
-        History(seed).play(steps)
+    usual = sys.getswitchinterval()
+    try:
+        for seed in seeds:
+            sys.setswitchinterval(usual / 100 if seed % 2 else usual)  # the flow and the driver take turns
+            History(seed).play(steps)
+    finally:
+        sys.setswitchinterval(usual)
 
 
 @pytest.mark.parametrize("first", range(FIRST, FIRST + 100, 25))
@@ -40,6 +46,10 @@ def test_no_short_history_of_many_gives_mixed_values(first: int) -> None:
 @pytest.mark.parametrize("first", range(FIRST + 100, FIRST + 10_000, 100))
 def test_no_long_history_of_ten_thousand_gives_mixed_values(first: int) -> None:
     play(range(first, first + 100))
+
+
+def test_a_new_value_does_not_belong_to_the_run_that_computed_the_lost_one() -> None:
+    play(range(20_055, 20_056))
 
 
 def test_a_run_that_ends_because_values_changed_blocks_nobody() -> None:

@@ -70,7 +70,7 @@ class Bundler:
         """
         time = self._time(first)
         chosen = [first]
-        if self.alone(first) or self._run.remade:
+        if self.alone(first) or self._run.unsettled:
             return chosen
         share = int((len(waiting) + 1) / (2 * workers))
         inside = {first}

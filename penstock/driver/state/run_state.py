@@ -74,9 +74,16 @@ class RunState:
         state = self.scheduler.state
         return sorted(n for n, p in list(self.progress.items()) if p.error is not None and state(n) is State.FAILED)
 
+    @property
+    def unsettled(self) -> bool:
+        """Whether any value was recomputed or has changed, so that nodes may be decided again."""
+        return bool(self.remade or self.changes)
+
     def age(self, id: int) -> int:
-        """Return how many times inputs of the node were recomputed. If this changes, the key may change."""
-        return sum(self.remade.get(d, 0) for d in self.graph.nodes[id].deps) if self.remade else 0
+        """Return how many times inputs of the node were recomputed or changed. If this changes, the key may change."""
+        if not self.unsettled:
+            return 0
+        return sum(self.remade.get(d, 0) + self.changes.get(d, 0) for d in self.graph.nodes[id].deps)
 
     def inputs_age(self, id: int) -> int:
         """Return how many times inputs of the node changed. Values computed at different ages have different inputs."""
@@ -87,7 +94,7 @@ class RunState:
         return bool(self.changes) and self.progress[id].inputs_age != self.inputs_age(id)
 
     def outdated(self, id: int) -> bool:
-        """Return whether inputs of the node were recomputed since its key was computed."""
+        """Return whether inputs of the node were recomputed or changed since its key was computed."""
         progress = self.progress[id]
         return progress.key is not None and progress.key_age != self.age(id)
 
