@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from penstock import INPUTS, task
-from penstock.errors import ConfigurationError, RunnerError
+from penstock.errors import ConfigurationError, RunnerError, ValuesChanged
 from penstock.runners import DaskRunner, Runner
 from penstock.settings import load_settings
 from penstock.testing.runners import RunnerTests, tasks
@@ -96,6 +96,18 @@ class TestAllOfDaskRunnerOnThreads(OnThreads, RunnerTests):
 def payload(log: str, size: int) -> bytes:
     tasks.mark(log, "payload")
     return os.urandom(16) * (size // 16)
+
+
+@task
+def random_bytes(log: str, size: int) -> bytes:
+    tasks.mark(log, "random_bytes")
+    return os.urandom(size)
+
+
+@task
+def beginning(log: str, value: bytes, size: int) -> bytes:
+    tasks.mark(log, "beginning")
+    return value[:size]
 
 
 @task
@@ -359,8 +371,27 @@ class TestDask(RunnerBench):
             return size_of(log, value), len(value)
 
         assert self.value(loses) == (1_000_000, 1_000_000)
-        # Dask runs the bundle of a lost value again, and the published result is found.
         assert self.executions()["payload"] == (1 if cached else 2)
+
+    @pytest.mark.parametrize("seen", [False, True], ids=["not seen", "seen"])
+    def test_a_lost_value_is_not_mixed_with_the_one_computed_in_its_place(self, seen: bool) -> None:
+        log, cluster = self.log, self.cluster_of(2)
+        head = beginning.with_options(cache_policy=INPUTS)
+
+        def loses() -> Any:
+            value = random_bytes(log, 1_000_000)
+            short = head(log, value, 8)
+            short.result() if seen else short.wait()
+            kill_holders(cluster)
+            return short, head(log, value, 9)
+
+        if seen:
+            with pytest.raises(ValuesChanged, match="it is not cached, and was computed a second time"):
+                self.value(loses)
+        else:
+            short, longer = self.value(loses)
+            assert longer[:8] == short
+            assert self.executions() == {"random_bytes": 2, "beginning": 3}
 
     def test_calls_queued_behind_one_that_killed_the_worker_do_not_count_as_attempts(self) -> None:
         log = self.log

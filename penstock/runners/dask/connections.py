@@ -112,16 +112,23 @@ def _version(facts: dict[str, Any], name: str) -> str:
 
 
 def _count_attempts_ourselves(distributed: Any, client: Any, scheduler_python: str) -> None:
-    """Make the scheduler give up a bundle when its worker dies, instead of running it again.
+    """Make the scheduler give up a bundle when its worker dies, and the values of one that is done.
 
-    The driver decides how often a call is tried. The plugin affects only tasks of Penstock's clients. A scheduler that
-    accepts no plugins, or has another version of Python, runs a bundle again up to
-    `distributed.scheduler.allowed-failures` times before it reports the failure.
+    The driver decides how often a call is tried, and compares a value that is computed again with the lost one. The
+    plugin affects only tasks of Penstock's clients. A scheduler that accepts no plugins, or has another version of
+    Python, runs a bundle again up to `distributed.scheduler.allowed-failures` times before it reports the failure, and
+    runs it again for lost values without telling anybody.
     """
 
-    class PenstockAttempts(distributed.SchedulerPlugin):  # type: ignore[misc]  # local, so that it is sent by value
-        name = "penstock-attempts"
+    class PenstockBundles(distributed.SchedulerPlugin):  # type: ignore[misc]  # local, so that it is sent by value
+        name = "penstock-bundles"
         idempotent = True
+
+        def __init__(self) -> None:
+            self.bundles: set[Any] = set()
+
+        async def start(self, scheduler: Any) -> None:
+            self.scheduler = scheduler
 
         def update_graph(self, scheduler: Any, *, client: str, keys: Any, **kwargs: Any) -> None:
             if client.startswith("Client-penstock-"):
@@ -129,10 +136,18 @@ def _count_attempts_ourselves(distributed: Any, client: Any, scheduler_python: s
                     task = scheduler.tasks.get(key)
                     if task is not None:
                         task.suspicious = scheduler.allowed_failures
+                        if isinstance(key, tuple) and len(key) == 2:  # others only pick a value, or are data
+                            self.bundles.add(key)
+
+        def transition(self, key: Any, start: str, finish: str, *args: Any, **kwargs: Any) -> None:
+            if key in self.bundles and finish in ("memory", "erred", "forgotten"):
+                self.bundles.discard(key)
+                if finish == "memory":
+                    self.scheduler.tasks[key].run_spec = None  # data from now on, which cannot be computed again
 
     if scheduler_python != ".".join(map(str, sys.version_info[:2])):
         return  # a class sent by value contains bytecode
     try:
-        client.register_plugin(PenstockAttempts())
+        client.register_plugin(PenstockBundles())
     except Exception as error:  # noqa: BLE001 (whatever a scheduler has against plugins)
         logging.getLogger("penstock.runners").info("the Dask scheduler takes no plugin: %s", error)
