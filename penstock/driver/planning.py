@@ -102,11 +102,11 @@ class Planning:
     def input_lost(self, id: int, lost: Mapping[int, int]) -> Steps[None]:
         """Recompute inputs whose values, of the given generations, could not be read."""
         run = self._run
-        made_since = run.progress[id].key_age != run.age(id)
+        made_since = run.progress[id].key_age != run.ages.of_inputs(id)
         for node, generation in lost.items():
             if generation == NO_GENERATION and made_since:
                 continue  # already recomputed for another node
-            if run.remade.get(node, 0) >= MAX_REMAKES:
+            if run.ages.remade.get(node, 0) >= MAX_REMAKES:
                 error = DamagedResult(
                     f"the result of {run.name(node)} cannot be read back",
                     where=f"node {node}, needed by node {id}",

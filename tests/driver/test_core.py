@@ -552,7 +552,7 @@ def test_a_value_that_several_nodes_miss_is_recomputed_once() -> None:
     world.end(nodes[0], kind="input_lost", lost={first: NO_GENERATION})
     world.end(first)
     world.end(nodes[1], kind="input_lost", lost={first: NO_GENERATION})
-    assert world.state.remade == {first: 1}
+    assert world.state.ages.remade == {first: 1}
     assert world.states()[nodes[1]] is State.RUNNING
 
 
@@ -672,7 +672,7 @@ def test_recomputing_an_equal_value_changes_nothing() -> None:
     first, second = remade(world)
     world.end(first, digest=D1)
     assert world.states()[second] is State.DONE
-    assert world.state.changes == {}
+    assert world.state.ages.changes == {}
 
 
 def test_a_value_that_the_flow_has_seen_cannot_change() -> None:

@@ -400,7 +400,7 @@ def test_a_hit_that_contradicts_a_later_one_is_withdrawn() -> None:
     world.run()
     assert world.states() == {first: State.RUNNING, second: State.RUNNING}
     assert not world.state.values.there(first)
-    assert world.state.changes[first] == 1
+    assert world.state.ages.changes[first] == 1
 
 
 def test_agreeing_hits_of_several_runs_are_recorded() -> None:

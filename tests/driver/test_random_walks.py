@@ -165,7 +165,7 @@ class Walk:
         if state.results:
             node = self.chance.choice(sorted(state.results))
             record = state.results[node].record
-            if record is not None and state.remade.get(node, 0) < 2:
+            if record is not None and state.ages.remade.get(node, 0) < 2:
                 world.tell(Remake(node, "damaged", record.generation))
                 world.go()
 

@@ -70,7 +70,7 @@ class Bundler:
         """
         time = self._time(first)
         chosen = [first]
-        if self.alone(first) or self._run.unsettled:
+        if self.alone(first) or self._run.ages.unsettled:
             return chosen
         share = int((len(waiting) + 1) / (2 * workers))
         inside = {first}

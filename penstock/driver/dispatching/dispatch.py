@@ -71,7 +71,7 @@ class Dispatch:
         while self._waiting and self._room("slots", 1.0) and (id := self._waiting.pop(self._fits)) is not None:
             if run.scheduler.state(id) is not State.QUEUED:
                 continue  # a dependency has failed meanwhile
-            if run.unsettled and (run.outdated(id) or run.values.absent(id)):
+            if run.ages.unsettled and (run.outdated(id) or run.values.absent(id)):
                 again.append(id)
                 continue
             try:

@@ -66,7 +66,7 @@ class Pipelining:
         scheduler = self._run.scheduler
         while self._parents and room():
             parent = self._parents.popleft()
-            if parent not in self._promises or self._run.unsettled:
+            if parent not in self._promises or self._run.ages.unsettled:
                 continue
             for id in dict.fromkeys(scheduler.dependents(parent)):
                 if scheduler.state(id) is State.WAITING and self._may_follow(id):

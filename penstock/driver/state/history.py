@@ -1,8 +1,9 @@
-"""The history of a run: which results belong together, and how long calls took."""
+"""The history of a run: which results belong together, how often values changed, and how long calls took."""
 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable
 
 from penstock.graph.graphs import Graph
 from penstock.graph.planning import Planner
@@ -40,6 +41,41 @@ class Cohorts:
         """Return whether an earlier attempt of this run computed a result, which need not be refreshed again."""
         made_now = cohort_of(record.attempt) in self._all
         return bool(self._run_id) and record.producer.run_id == self._run_id and not made_now
+
+
+class Ages:
+    """How often values were recomputed and changed, which tells whether keys and values made of them are outdated."""
+
+    def __init__(self, graph: Graph) -> None:
+        self._graph = graph
+        self.remade: dict[int, int] = {}
+        """How many times values were lost and recomputed, by node."""
+        self.changes: dict[int, int] = {}
+        """How many times values changed after others had used them, by node."""
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether any value was recomputed or has changed, so that nodes may be decided again."""
+        return bool(self.remade or self.changes)
+
+    def recomputed(self, id: int) -> None:
+        """Count that a value is recomputed."""
+        self.remade[id] = self.remade.get(id, 0) + 1
+
+    def changed(self, ids: Iterable[int]) -> None:
+        """Count that values changed."""
+        for id in ids:
+            self.changes[id] = self.changes.get(id, 0) + 1
+
+    def of_inputs(self, id: int) -> int:
+        """Return how often inputs of the node were recomputed or changed. If it is another number, its key may be."""
+        if not self.unsettled:
+            return 0
+        return sum(self.remade.get(d, 0) + self.changes.get(d, 0) for d in self._graph.nodes[id].deps)
+
+    def changes_of_inputs(self, id: int) -> int:
+        """Return how often inputs of the node changed. Values made at different numbers have different inputs."""
+        return sum(self.changes.get(d, 0) for d in self._graph.nodes[id].deps) if self.changes else 0
 
 
 class Durations:

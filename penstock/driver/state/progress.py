@@ -26,9 +26,9 @@ class Progress:
     key: str | None = None
     """The cache key, once it is known."""
     key_age: int = 0
-    """The `RunState.age` of the inputs from which the key was computed."""
-    inputs_age: int = 0
-    """The `RunState.inputs_age` of the node when the attempt was submitted."""
+    """The `Ages.of_inputs` when the key was computed."""
+    changes: int = 0
+    """The `Ages.changes_of_inputs` when the attempt was submitted."""
     looked_up: bool = False
     """Whether the key was looked up since the node became ready."""
     seen: int | None = None

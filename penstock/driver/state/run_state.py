@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Literal
 
-from penstock.driver.state.history import Cohorts, Durations
+from penstock.driver.state.history import Ages, Cohorts, Durations
 from penstock.driver.state.progress import Moment, Progress
 from penstock.driver.state.scheduler import Scheduler
 from penstock.driver.state.transitions import Move, State
@@ -39,10 +39,7 @@ class RunState:
         self.counts = {"contended": 0, "retried": 0}
         self.limited_tags: frozenset[str] = frozenset()
         """The tags with a limit or a rate, as far as is known."""
-        self.remade: dict[int, int] = {}
-        """How many times values were lost and recomputed, by node."""
-        self.changes: dict[int, int] = {}
-        """How many times values changed after others had used them, by node."""
+        self.ages = Ages(graph)
         self.durations = Durations(graph, self.planner)
         self.handed_out: set[int] = set()
         """The nodes whose values the flow has seen. Added by the flow's thread."""
@@ -74,29 +71,14 @@ class RunState:
         state = self.scheduler.state
         return sorted(n for n, p in list(self.progress.items()) if p.error is not None and state(n) is State.FAILED)
 
-    @property
-    def unsettled(self) -> bool:
-        """Whether any value was recomputed or has changed, so that nodes may be decided again."""
-        return bool(self.remade or self.changes)
-
-    def age(self, id: int) -> int:
-        """Return how many times inputs of the node were recomputed or changed. If this changes, the key may change."""
-        if not self.unsettled:
-            return 0
-        return sum(self.remade.get(d, 0) + self.changes.get(d, 0) for d in self.graph.nodes[id].deps)
-
-    def inputs_age(self, id: int) -> int:
-        """Return how many times inputs of the node changed. Values computed at different ages have different inputs."""
-        return sum(self.changes.get(d, 0) for d in self.graph.nodes[id].deps) if self.changes else 0
-
     def made_of_others(self, id: int) -> bool:
         """Return whether inputs of the node changed since its attempt was submitted."""
-        return bool(self.changes) and self.progress[id].inputs_age != self.inputs_age(id)
+        return self.progress[id].changes != self.ages.changes_of_inputs(id)
 
     def outdated(self, id: int) -> bool:
         """Return whether inputs of the node were recomputed or changed since its key was computed."""
         progress = self.progress[id]
-        return progress.key is not None and progress.key_age != self.age(id)
+        return progress.key is not None and progress.key_age != self.ages.of_inputs(id)
 
     def waited(self, id: int, seconds: float) -> bool:
         """Return whether the node has been parked for this many seconds."""
@@ -111,8 +93,7 @@ class RunState:
 
     def revised(self, changed: Iterable[int]) -> None:
         """Record that values of these nodes changed, so that later results may not belong to earlier ones."""
-        for id in changed:
-            self.changes[id] = self.changes.get(id, 0) + 1
+        self.ages.changed(changed)
         self.cohorts.begin_anew()
 
     def note_hit(self, id: int, hit: Hit) -> None:
@@ -141,13 +122,10 @@ class RunState:
     def made_again(self, id: int, reason: str, *, compare: bool) -> list[int]:
         """Make a node run again because its value is unusable. Return the nodes that never will run.
 
-        Args:
-            id: The node.
-            reason: Why, for the plan.
-            compare: Whether to keep where the earlier value was, so that the new one is compared with it.
+        With `compare`, its progress keeps the earlier value, so that the new one is compared with it.
         """
         before = self.results.pop(id, None)
-        self.remade[id] = self.remade.get(id, 0) + 1
+        self.ages.recomputed(id)
         self.planner.revive(id, reason)
         self._begin(id).before = before if compare else None
         if id in self.scheduler:
@@ -172,7 +150,8 @@ class RunState:
         """Compute the key of a node whose inputs are available. Return None if only the worker can."""
         progress = self.progress[id]
         if progress.key is None:
-            progress.key, progress.key_age = self.planner.content_key(self.graph.nodes[id]), self.age(id)
+            progress.key = self.planner.content_key(self.graph.nodes[id])
+            progress.key_age = self.ages.of_inputs(id)
         return progress.key
 
     def key_forgotten(self, id: int) -> None:
@@ -247,8 +226,8 @@ class RunState:
     def set_out(self, id: int) -> None:
         """Record the present ages of a node's inputs for an attempt that is being submitted."""
         progress = self.progress[id]
-        progress.key_age = self.age(id)  # whether the key is known now or computed on the worker
-        progress.inputs_age = self.inputs_age(id)
+        progress.key_age = self.ages.of_inputs(id)  # whether the key is known now or computed on the worker
+        progress.changes = self.ages.changes_of_inputs(id)
 
     def submitted(self, id: int) -> None:
         """Record that the engine has a node that was queued, or joined nodes that were."""

@@ -26,9 +26,8 @@ class Connection:
 
     def __init__(self, distributed: Any, address: str, options: Mapping[str, Any]) -> None:
         """Connect. Raises `RunnerError` if the scheduler does not answer or has other versions than this process."""
-        fixed = {"set_as_default": False, "name": "penstock"}
         try:
-            options = {"timeout": CONNECT_SECONDS, **options, **fixed}
+            options = {"timeout": CONNECT_SECONDS, **options, "set_as_default": False, "name": "penstock"}
             self.client = connected_client(distributed, address, close_seconds=CLOSE_SECONDS, **options)
         except Exception as error:
             raise _no_answer(address, f"{type(error).__name__}: {error}") from error
@@ -114,10 +113,8 @@ def _version(facts: dict[str, Any], name: str) -> str:
 def _count_attempts_ourselves(distributed: Any, client: Any, scheduler_python: str) -> None:
     """Make the scheduler give up a bundle when its worker dies, and the values of one that is done.
 
-    The driver decides how often a call is tried, and compares a value that is computed again with the lost one. The
-    plugin affects only tasks of Penstock's clients. A scheduler that accepts no plugins, or has another version of
-    Python, runs a bundle again up to `distributed.scheduler.allowed-failures` times before it reports the failure, and
-    runs it again for lost values without telling anybody.
+    The driver decides how often calls are tried, and compares recomputed values with lost ones. A scheduler that
+    accepts no plugins, or has another Python, runs bundles up to `allowed-failures` times, and again for lost values.
     """
 
     class PenstockBundles(distributed.SchedulerPlugin):  # type: ignore[misc]  # local, so that it is sent by value
@@ -125,25 +122,19 @@ def _count_attempts_ourselves(distributed: Any, client: Any, scheduler_python: s
         idempotent = True
 
         def __init__(self) -> None:
-            self.bundles: set[Any] = set()
-
-        async def start(self, scheduler: Any) -> None:
-            self.scheduler = scheduler
+            self.bundles: dict[Any, Any] = {}
 
         def update_graph(self, scheduler: Any, *, client: str, keys: Any, **kwargs: Any) -> None:
-            if client.startswith("Client-penstock-"):
-                for key in keys:
-                    task = scheduler.tasks.get(key)
-                    if task is not None:
-                        task.suspicious = scheduler.allowed_failures
-                        if isinstance(key, tuple) and len(key) == 2:  # others only pick a value, or are data
-                            self.bundles.add(key)
+            for key in keys if client.startswith("Client-penstock-") else ():
+                if (task := scheduler.tasks.get(key)) is not None:
+                    task.suspicious = scheduler.allowed_failures
+                    if len(key) == 2:  # others only pick a value, or are data
+                        self.bundles[key] = task
 
         def transition(self, key: Any, start: str, finish: str, *args: Any, **kwargs: Any) -> None:
-            if key in self.bundles and finish in ("memory", "erred", "forgotten"):
-                self.bundles.discard(key)
-                if finish == "memory":
-                    self.scheduler.tasks[key].run_spec = None  # data from now on, which cannot be computed again
+            task = self.bundles.pop(key, None) if finish in ("memory", "erred", "forgotten") else None
+            if task is not None and finish == "memory":
+                task.run_spec = None  # data from now on, which cannot be computed again
 
     if scheduler_python != ".".join(map(str, sys.version_info[:2])):
         return  # a class sent by value contains bytecode

@@ -23,8 +23,7 @@ from penstock.worker.messages import Failure, Report
 from penstock.worker.shipping.shared_buffers import Packed
 
 TICK_SECONDS = 0.1
-"""The pause between two looks for tasks that Dask gave up. Looking is cheap, while a callback for each task would cost
-more than the task. Reports of workers and requests of the driver are handled at once."""
+"""The pause between two looks for tasks that Dask gave up. A callback for each task would cost more than the task."""
 REFRESH_SECONDS = 1.0
 """The pause between two requests for the scheduler's workers."""
 HELD_BACK = 2_000
