@@ -60,6 +60,19 @@ def _own_home(_homes_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PENSTOCK_HOME", str(_homes_folder / str(next(_homes))))
 
 
+@pytest.fixture(autouse=True)
+def _no_modules_left(_homes_folder: Path) -> Generator[None]:
+    """Forget the modules that a test has imported from temporary folders, and these folders, which all imports read."""
+    before = set(sys.modules)
+    yield
+    temporary = str(_homes_folder.parent)
+    for name in set(sys.modules) - before:
+        if str(getattr(sys.modules[name], "__file__", "")).startswith(temporary):
+            del sys.modules[name]
+    for path in [path for path in sys.path_importer_cache if path.startswith(temporary)]:
+        del sys.path_importer_cache[path]
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _interrupts_in_callbacks() -> Generator[None]:
     """Do not warn of interrupts of threads that arrive in callbacks of weak references; CPython can only print them."""

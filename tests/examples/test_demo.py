@@ -129,7 +129,8 @@ def test_the_output_fits_a_terminal_of_80_columns(story: dict[int, str]) -> None
 
 
 @pytest.mark.needs("ray", "distributed")
-@pytest.mark.parametrize("runner", ["dask", pytest.param("ray", marks=pytest.mark.in_ci)])
+@pytest.mark.in_ci
+@pytest.mark.parametrize("runner", ["dask", "ray"])
 def test_a_step_runs_on_the_requested_engine(runner: str, tmp_path: Path) -> None:
     def step() -> Step:
         command = [sys.executable, "-m", "examples.tpch.demo", "--step", "churn", "--runner", runner]

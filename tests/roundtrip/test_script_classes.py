@@ -155,7 +155,7 @@ def test_a_class_of_a_script_is_the_same_on_workers_and_back(project: Project, r
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 @pytest.mark.needs("pydantic", "distributed", "ray")
-@pytest.mark.parametrize("runner", ["dask", "ray"])
+@pytest.mark.parametrize("runner", ["dask", pytest.param("ray", marks=pytest.mark.in_ci)])
 def test_a_class_of_a_script_is_the_same_on_clusters_and_back(project: Project, runner: str) -> None:
     for _ in range(2):
         assert "good" in project.run("job.py", runner=runner)

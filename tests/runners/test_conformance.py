@@ -12,6 +12,7 @@ import pytest
 from penstock.runners import ProcessRunner, Runner, ThreadRunner
 from penstock.testing.runners import RunnerTests
 from penstock.testing.runners.kills import KillTests, children_named
+from tests.amounts import amount
 
 pytestmark = pytest.mark.untraced
 
@@ -47,7 +48,7 @@ class TestProcessRunner(_WithProcesses, RunnerTests):
 
 @pytest.mark.needs("psutil")
 class TestProcessRunnerUnderFire(_WithProcesses, KillTests):
-    flows = 20  # each takes a moment only
+    flows = amount(here=10, in_ci=20)
 
     def worker_pids(self) -> list[int]:
         import psutil

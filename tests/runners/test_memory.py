@@ -28,7 +28,7 @@ PATIENCE = 600.0
 @pytest.mark.slow
 @pytest.mark.needs("distributed", "ray", "psutil")
 @pytest.mark.parametrize("kind", [pytest.param("plain", marks=pytest.mark.in_ci), "cached"])
-@pytest.mark.parametrize("engine", ["dask", "ray"])
+@pytest.mark.parametrize("engine", ["dask", pytest.param("ray", marks=pytest.mark.in_ci)])
 def test_results_that_only_workers_need_do_not_make_the_driver_grow(engine: str, kind: str, tmp_path: Path) -> None:
     environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "token", "PYTHONFAULTHANDLER": "1"}
     environment["RAY_AUTH_TOKEN"] = os.urandom(16).hex()

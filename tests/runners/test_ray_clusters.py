@@ -152,6 +152,7 @@ def test_a_ray_that_dies_is_one_error_and_the_next_run_starts_another(tmp_path: 
     assert lines == ["RunnerError - the Ray cluster is lost", "(1, 6) 4", "1"]
 
 
+@pytest.mark.in_ci
 def test_a_ray_that_dies_while_it_is_asked_for_its_machines_is_one_error(tmp_path: Path) -> None:
     lines = outcome(
         tmp_path,
@@ -324,7 +325,7 @@ def test_an_existing_ray_is_used_and_not_shut_down(cluster: dict[str, str], tmp_
     ]
 
 
-@pytest.mark.parametrize("way", ["direct", "client"])
+@pytest.mark.parametrize("way", ["direct", pytest.param("client", marks=pytest.mark.in_ci)])
 def test_a_cluster_at_an_address_is_used_and_not_shut_down(way: str, cluster: dict[str, str], tmp_path: Path) -> None:
     program = f"""
         runner = RayRunner({cluster[way]!r})

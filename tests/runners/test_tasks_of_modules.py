@@ -24,7 +24,7 @@ RUNNERS = [
     "threads",
     "processes?workers=1",
     pytest.param("dask?workers=1", marks=[pytest.mark.slow, pytest.mark.needs("dask", "distributed")]),
-    pytest.param("ray?workers=1", marks=[pytest.mark.slow, pytest.mark.needs("ray")]),
+    pytest.param("ray?workers=1", marks=[pytest.mark.slow, pytest.mark.in_ci, pytest.mark.needs("ray")]),
 ]
 
 STEPS = """
