@@ -105,6 +105,12 @@ class History:
         self.flows = [self._calls([])]
         self.flows.append(self._calls(self.flows[0][: self.rng.randint(1, len(self.flows[0]))]))
 
+    def beside(self, seed: int) -> History:
+        """Return a history of the same flows over the same store, for a driver in another thread."""
+        other = History(seed, world=self.world)
+        other.settings, other.results, other.flows, other.gentle = self.settings, self.results, self.flows, self.gentle
+        return other
+
     def _calls(self, begun: list[Call]) -> list[Call]:
         calls, rng = list(begun), self.rng
         for number in range(len(calls), rng.randint(3, 8)):
@@ -206,7 +212,7 @@ def belong_together(graph: Graph, values: dict[int, str], made: dict[str, set[tu
         if node not in assigned:
             return explained(node - 1)  # any value will do: nothing that was returned was made from it
         inputs = inputs_of(graph, node)
-        for once in made[assigned[node]]:
+        for once in tuple(made[assigned[node]]):  # another driver may add to them
             if len(once) != len(inputs):
                 continue
             new = {dep: value for dep, value in zip(inputs, once, strict=True) if dep not in assigned}

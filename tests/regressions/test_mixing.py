@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -46,6 +47,17 @@ def test_no_short_history_of_many_gives_mixed_values(first: int) -> None:
 @pytest.mark.parametrize("first", range(FIRST + 100, FIRST + 10_000, 100))
 def test_no_long_history_of_ten_thousand_gives_mixed_values(first: int) -> None:
     play(range(first, first + 100))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first", range(FIRST, FIRST + HISTORIES // 5, 20))
+def test_drivers_that_run_at_the_same_time_do_not_mix_values(first: int) -> None:
+    for seed in range(first, first + 20):
+        history = History(seed)
+        drivers = [history, *(history.beside(10 * seed + number) for number in (1, 2))]
+        with ThreadPoolExecutor(len(drivers)) as pool:
+            for driver in [pool.submit(driver.play, 8) for driver in drivers]:
+                driver.result()
 
 
 def test_a_new_value_does_not_belong_to_the_run_that_computed_the_lost_one() -> None:
