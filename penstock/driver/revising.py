@@ -46,9 +46,13 @@ class Revision:
         for id in sorted(below - first):
             if id not in steps or steps[id].status is Status.PRUNED:
                 run.planner.forget(id)
-        again = [id for id in sorted(below - first) if run.over(id) and id in run.results]
+        again = [id for id in sorted(below - first) if run.over(id) and id in run.results and self._needed(id)]
         run.revised([*first, *again])  # values being computed from these are outdated, too
         return again
+
+    def _needed(self, id: int) -> bool:
+        """Return whether a node must be decided again. A plain value that nobody wants any more need not be."""
+        return self._run.graph.nodes[id].cached or self._run.values.wanted(id)
 
     def check_unseen(self, changed: Iterable[int]) -> None:
         """Raise `ValuesChanged` if the flow has seen a value that changed, or one computed from it.

@@ -129,7 +129,7 @@ class Call(Struct, eq=False):
     keep: bool = True
     """Whether another node or the flow will request the value from the engine."""
     digest: bool = False
-    """Whether the digest of a plain task's value is needed, because a cached node uses the value."""
+    """Whether the digest of a plain task's value is needed: a cached node uses it, or it replaces one that was lost."""
     style: Style | None = None
     """How the caller passed the arguments, if that matters."""
     context: Mapping[ContextVar[Any], Any] | None = None

@@ -790,6 +790,20 @@ def test_a_plain_value_without_digest_that_is_computed_again_counts_as_changed()
     assert world.state.scheduler.idle
 
 
+def test_a_plain_value_that_nobody_wants_any_more_is_not_computed_again() -> None:
+    world = World(options={"bundle_seconds": 0.0}, slots=9)
+    first = world.call("a")
+    unwanted, second = world.call("effect", first), world.call("c", first)
+    world.run()
+    world.end(first)
+    world.end(unwanted)
+    world.end(second, kind="input_lost", lost={first: NO_GENERATION})
+    world.end(first)
+    assert world.states()[unwanted] is State.DONE
+    world.end(second)
+    assert world.state.scheduler.idle
+
+
 def test_a_seen_plain_value_without_digest_cannot_be_computed_again() -> None:
     world = World(slots=9)
     first = world.call("a")

@@ -49,7 +49,7 @@ def test_a_consumer_gets_what_was_returned_cold_and_warm(runner: Any) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.needs("distributed", "ray")
-@pytest.mark.parametrize("engine", ["dask", "ray"])
+@pytest.mark.parametrize("engine", ["dask", pytest.param("ray", marks=pytest.mark.in_ci)])
 def test_a_consumer_on_a_cluster_gets_what_was_returned_cold_and_warm(
     engine: str, request: pytest.FixtureRequest
 ) -> None:
@@ -64,7 +64,7 @@ def test_a_consumer_on_a_cluster_gets_what_was_returned_cold_and_warm(
 @needs_all
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("trusted", [True, False])
+@pytest.mark.parametrize("trusted", [pytest.param(True, marks=pytest.mark.in_ci), False])
 def test_a_new_process_with_only_the_tasks_module_reads_the_same(tmp_path: Path, trusted: bool) -> None:
     folder = tmp_path / "store"
     folder.mkdir()

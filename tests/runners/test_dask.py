@@ -124,7 +124,7 @@ def worker_pid(log: str) -> int:
 @pytest.mark.untraced
 @pytest.mark.needs("psutil")
 class TestDaskRunnerUnderFire(KillTests):
-    flows = amount(here=6, in_ci=12)
+    flows = amount(here=4, in_ci=12)
 
     @pytest.fixture(autouse=True)
     def _clusters(self, cluster_of: Clusters) -> None:

@@ -493,6 +493,7 @@ def test_a_chain_of_100_000_nodes_is_planned_without_recursion() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.in_ci
 def test_a_warm_chain_of_100_000_nodes_is_one_lookup() -> None:
     cold = build_chain(100_000)
     cold.plan(len(cold.graph) - 1)

@@ -48,7 +48,7 @@ class TestRayRunner(RunnerTests):
 
 
 class TestRayRunnerUnderFire(KillTests):
-    flows = amount(here=6, in_ci=12)
+    flows = amount(here=4, in_ci=12)
 
     def make_runner(self, workers: int) -> Runner:
         return RayRunner()

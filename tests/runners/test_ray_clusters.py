@@ -373,6 +373,7 @@ def test_the_running_calls_of_a_killed_driver_end(cluster: dict[str, str], tmp_p
     assert gone([int((tmp_path / "mark").read_text())])
 
 
+@pytest.mark.in_ci
 def test_a_cluster_at_an_address_that_dies_is_one_error(ray_environment: None, tmp_path: Path) -> None:
     with one_cluster() as (addresses, cluster):
         text = f"""

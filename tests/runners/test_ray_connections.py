@@ -128,6 +128,7 @@ def test_a_connection_that_breaks_while_being_made_is_retried(cluster: dict[str,
     assert lines[-1] == "6", lines
 
 
+@pytest.mark.in_ci
 def test_a_ray_that_times_out_at_its_start_is_started_again(tmp_path: Path) -> None:
     lines = outcome(
         tmp_path,

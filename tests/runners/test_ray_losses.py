@@ -57,6 +57,7 @@ def test_calls_whose_only_machine_died_fail_after_the_timeout_and_others_run(tmp
     assert lines == ["8", *["RunnerError True True"] * 3]
 
 
+@pytest.mark.in_ci
 def test_a_machine_that_comes_back_in_time_runs_the_calls_that_waited_for_it(tmp_path: Path) -> None:
     lines = outcome(
         tmp_path,
@@ -145,6 +146,7 @@ def test_prints_and_logs_of_tasks_name_flow_and_task_and_a_death_is_one_line(tmp
     assert warning.startswith("WARNING penstock.runners.ray.runner: a worker was lost under speaks/dies: ")
 
 
+@pytest.mark.in_ci
 def test_log_to_driver_decides_whether_prints_are_shown(tmp_path: Path) -> None:
     program = DIES + "        say(speaks.with_options(runner=RayRunner(num_cpus=2, log_to_driver=False))())"
     with started(tmp_path, program) as process:

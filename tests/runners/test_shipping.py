@@ -474,6 +474,7 @@ def short_folder() -> Iterator[str]:
 
 @pytest.mark.slow
 @pytest.mark.needs("ray")
+@pytest.mark.in_ci
 def test_rays_workers_get_the_shipment_and_never_modules_of_older_source(tmp_path: Path, short_folder: str) -> None:
     write_package(tmp_path / "hidden", 1)
     other = tmp_path / "other"
