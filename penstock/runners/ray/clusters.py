@@ -29,7 +29,7 @@ CONNECT_SECONDS = 120.0
 """The longest time for connecting, in seconds. One try over `ray://` takes up to 30 s."""
 START_SECONDS = 300.0
 """The longest time for starting a Ray, in seconds. On an idle machine it takes a few."""
-_STARTS, _TRIES = 8, 3  # a start gives up after 30 s
+_TRIES = 8  # a start, or that of a server for this client, gives up after 30 s
 _NO_CLUSTER = "see whether the cluster is up, and the logs of its server for clients"
 _NO_START = (
     "see the reason, whether this machine has time and memory left, and the logs in session_latest/logs below /tmp/ray "
@@ -174,7 +174,7 @@ def _connect(ray: Any, address: str | None, options: Mapping[str, Any], failed: 
             ray.shutdown()  # end a partial connection
         if "Unknown keyword argument" in str(error):
             check_options("the RayRunner, or ray.init,", options, ray.init)
-        if failed + 1 < (_STARTS if address is None else _TRIES) and _may_pass(error, address):
+        if failed + 1 < _TRIES and _may_pass(error, address):
             _connect(ray, address, options, failed + 1)
             return
         raise _explained(error, address) from error
