@@ -35,7 +35,7 @@ def test_no_history_makes_a_run_return_mixed_values(first: int) -> None:
 @pytest.mark.parametrize("first", range(FIRST + 100, FIRST + HISTORIES, 100))
 def test_no_short_history_of_many_gives_mixed_values(first: int) -> None:
     usual = sys.getswitchinterval()
-    sys.setswitchinterval(usual / 10 ** (first // 100 % 4))  # the flow and the driver take turns at other moments
+    sys.setswitchinterval(usual / 10 ** (first // 100 % 3))  # the flow and the driver take turns at other moments
     try:
         play(range(first, first + 100), steps=8)
     finally:
@@ -50,7 +50,7 @@ def test_no_long_history_of_ten_thousand_gives_mixed_values(first: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("first", range(FIRST, FIRST + HISTORIES // 5, 20))
+@pytest.mark.parametrize("first", range(FIRST, FIRST + HISTORIES // 10, 20))
 def test_drivers_that_run_at_the_same_time_do_not_mix_values(first: int) -> None:
     for seed in range(first, first + 20):
         history = History(seed)
