@@ -46,13 +46,20 @@ class Revision:
         for id in sorted(below - first):
             if id not in steps or steps[id].status is Status.PRUNED:
                 run.planner.forget(id)
-        again = [id for id in sorted(below - first) if run.over(id) and id in run.results and self._needed(id)]
+        again = [id for id in sorted(below - first - self._of_no_use(below)) if run.over(id) and id in run.results]
         run.revised([*first, *again])  # values being computed from these are outdated, too
         return again
 
-    def _needed(self, id: int) -> bool:
-        """Return whether a node must be decided again. A plain value that nobody wants any more need not be."""
-        return self._run.graph.nodes[id].cached or self._run.values.wanted(id)
+    def _of_no_use(self, below: Iterable[int]) -> set[int]:
+        """Return the plain nodes whose values nobody wants any more, nor anything that is computed from them."""
+        found, used = set(), set[int]()
+        for id in sorted(below, reverse=True):
+            node = self._run.graph.nodes[id]
+            if node.cached or id in used or not self._run.over(id) or self._run.values.wanted(id):
+                used.update(node.deps)
+            else:
+                found.add(id)
+        return found
 
     def check_unseen(self, changed: Iterable[int]) -> None:
         """Raise `ValuesChanged` if the flow has seen a value that changed, or one computed from it.

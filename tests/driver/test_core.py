@@ -804,6 +804,21 @@ def test_a_plain_value_that_nobody_wants_any_more_is_not_computed_again() -> Non
     assert world.state.scheduler.idle
 
 
+def test_a_stored_result_is_not_decided_by_a_plain_value_that_is_outdated() -> None:
+    world = World(options={"bundle_seconds": 0.0}, slots=9)
+    first = world.call(made("a", cached=True))
+    plain = world.call("b", first)
+    stored = world.call(made("c", cached=True), plain)
+    world.run()
+    world.end(first, digest=D1)
+    world.finish(world.bundle_of(plain), {plain: {"digest": D1}})
+    world.end(stored)
+    world.tell(Remake(first, "damaged", 0))
+    world.go()
+    world.end(first, digest=D2, record=record_of("k", D2))
+    assert world.states() == {first: State.DONE, plain: State.RUNNING, stored: State.WAITING}
+
+
 def test_a_seen_plain_value_without_digest_cannot_be_computed_again() -> None:
     world = World(slots=9)
     first = world.call("a")
