@@ -13,6 +13,7 @@ import logging
 import math
 import os
 import threading
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -29,7 +30,7 @@ CONNECT_SECONDS = 120.0
 """The longest time for connecting, in seconds. One try over `ray://` takes up to 30 s."""
 START_SECONDS = 300.0
 """The longest time for starting a Ray, in seconds. On an idle machine it takes a few."""
-_TRIES = 8  # a start, or that of a server for this client, gives up after 30 s
+_TRIES, _TRY_SECONDS = 8, 30.0  # a start, or that of a server for this client, gives up after so long
 _NO_CLUSTER = "see whether the cluster is up, and the logs of its server for clients"
 _NO_START = (
     "see the reason, whether this machine has time and memory left, and the logs in session_latest/logs below /tmp/ray "
@@ -76,13 +77,14 @@ class _Process:
             if self._keeper is None and not ray.is_initialized():
                 wanted = _wanted(address)
                 patience, hint = (CONNECT_SECONDS, _NO_CLUSTER) if wanted else (START_SECONDS, _NO_START)
+                until = time.monotonic() + patience - _TRY_SECONDS  # later, nobody would wait for another try
                 if "runtime_env" in options:
                     patience = math.inf  # it may install packages
                 if "://" not in (wanted or ""):
                     PRINTS.begin(prints=bool(options.get("log_to_driver", True)))
                 try:
                     self._keeper = Keeper(
-                        lambda: _connect(ray, wanted, options),
+                        lambda: _connect(ray, wanted, options, until),
                         lambda: _disconnect(ray),
                         patience=patience,
                         # If a server for clients cannot start, Ray's client waits for ever.
@@ -152,7 +154,7 @@ def _wanted(address: str | None) -> str | None:
     return None
 
 
-def _connect(ray: Any, address: str | None, options: Mapping[str, Any], failed: int = 0) -> None:
+def _connect(ray: Any, address: str | None, options: Mapping[str, Any], until: float, failed: int = 0) -> None:
     quiet = {"log_to_driver": True, "logging_level": logging.ERROR}
     try:
         if address is None:
@@ -174,8 +176,8 @@ def _connect(ray: Any, address: str | None, options: Mapping[str, Any], failed: 
             ray.shutdown()  # end a partial connection
         if "Unknown keyword argument" in str(error):
             check_options("the RayRunner, or ray.init,", options, ray.init)
-        if failed + 1 < _TRIES and _may_pass(error, address):
-            _connect(ray, address, options, failed + 1)
+        if failed + 1 < _TRIES and time.monotonic() < until and _may_pass(error, address):
+            _connect(ray, address, options, until, failed + 1)
             return
         raise _explained(error, address) from error
 
