@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import warnings
+import subprocess
+import sys
+import textwrap
 
 import pytest
 
-from penstock.errors import LockError, SessionLost
+from penstock.errors import SessionLost
 from penstock.locks import MemoryLockManager
 from penstock.testing.clocks import FakeClock
 
@@ -34,33 +35,34 @@ def test_a_lost_session_leaves_nothing_when_it_closes() -> None:
     assert (manager._held, manager._members) == ({}, {})
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_the_manager_cannot_be_used_after_a_fork() -> None:
-    manager = MemoryLockManager()
-    session = manager.open_session()
-    (lease,) = session.try_acquire(["k"])
-    read, write = os.pipe()
-    with warnings.catch_warnings():
+    code = """
+        import os
+        import warnings
+        from penstock.errors import LockError
+        from penstock.locks import MemoryLockManager
+
         warnings.simplefilter("ignore", DeprecationWarning)  # about forking with threads, which is under test
-        pid = os.fork()
-    if pid == 0:
-        saw = b"?"
-        try:
-            assert session.lost
-            session.release([lease], "published")  # type: ignore[list-item]
-            session.close()
-            manager.open_session()
-        except LockError:
-            saw = b"refused"
-        finally:
-            os.write(write, saw)
-            os._exit(0)
-    os.waitpid(pid, 0)
-    os.close(write)
-    with os.fdopen(read, "rb") as file:
-        assert file.read() == b"refused"
-    assert not session.lost
-    session.close()
+        manager = MemoryLockManager()
+        session = manager.open_session()
+        (lease,) = session.try_acquire(["k"])
+        if not (child := os.fork()):
+            refused = False
+            try:
+                assert session.lost
+                session.release([lease], "published")
+                session.close()
+                manager.open_session()
+            except LockError:
+                refused = True
+            finally:
+                os._exit(not refused)
+        assert os.waitpid(child, 0)[1] == 0
+        assert not session.lost
+        session.close()
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_session_that_missed_its_beats_takes_nothing_even_unnoticed() -> None:

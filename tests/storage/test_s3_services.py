@@ -6,6 +6,9 @@ import json
 import logging
 import multiprocessing
 import pickle
+import subprocess
+import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -106,20 +109,28 @@ def test_concurrent_probes_reach_one_verdict_and_leave_nothing(bucket: Bucket) -
     assert bucket.names() == [f"a store/{VERDICT_NAME}"]
 
 
-def _child(url: str, queue: multiprocessing.Queue) -> None:  # type: ignore[type-arg]
-    queue.put(S3Store(url).get("a"))
-
-
 def test_a_forked_child_has_its_own_client(bucket: Bucket) -> None:
-    S3Store(bucket.url).put("a", b"1")
-    context = multiprocessing.get_context("fork")
-    queue = context.Queue()
-    child = context.Process(target=_child, args=(bucket.url, queue))
-    child.start()
-    assert queue.get(timeout=60) == b"1"
-    child.join(60)
-    assert child.exitcode == 0
-    assert S3Store(bucket.url).get("a") == b"1"
+    code = """
+        import os
+        import sys
+        import warnings
+        from penstock.storage.stores.s3.store import S3Store
+
+        warnings.simplefilter("ignore", DeprecationWarning)  # about forking with threads, which is under test
+        url = sys.argv[1]
+        S3Store(url).put("a", b"1")
+        if not (child := os.fork()):
+            answer = None
+            try:
+                answer = S3Store(url).get("a")
+            finally:
+                os._exit(answer != b"1")
+        assert os.waitpid(child, 0)[1] == 0
+        assert S3Store(url).get("a") == b"1"
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code), bucket.url]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 # -- what is refused without conditions, and what is not
