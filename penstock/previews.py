@@ -104,6 +104,7 @@ def preview(call: Callable[[], Any], frame: FlowFrame, environment: Environment,
         view.returned(value)  # while its futures exist: a run fetches the values of all of them
     except _NeedsValue:
         view.plan_all()
+    view.trace.graph.end()  # the plan keeps the graph, which would keep the planner
     view.trace.graph.stopped_at = view.stopped_at
     from penstock.explanations.explainer import Explainer  # only plans need it
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -15,6 +16,7 @@ from penstock import INPUTS, flow, task
 from penstock.environments import Environment
 from penstock.flows import Flow
 from penstock.graph.graphs import Graph
+from penstock.graph.planning import Planner
 from penstock.settings import current_settings, in_force, load_settings
 from penstock.storage import open_store
 from penstock.storage.results.maintenance import current_records
@@ -160,3 +162,12 @@ def test_a_warm_plan_counts_the_hits_of_the_run() -> None:
     plan = work.plan()
     assert not plan.work
     assert plan.counts["hit"] == work.run().counts["hit"] == 2
+
+
+def test_a_plan_does_not_keep_what_its_planner_needed() -> None:
+    gc.collect()
+    before = {id(each) for each in gc.get_objects() if isinstance(each, Planner)}
+    plan = pipeline([Call("cached", returned="whole")]).plan()
+    gc.collect()
+    assert not [each for each in gc.get_objects() if isinstance(each, Planner) and id(each) not in before]
+    assert plan.work
