@@ -178,7 +178,7 @@ def _snapshot(value: Any, shared: list[Any] | None, done: Any) -> Any:
     if kind is bytearray:
         return value[:]
     from penstock.objects.copies import copy_as_far  # only needed by calls with such arguments
-    from penstock.objects.package_copies import frozen
+    from penstock.objects.package_copies import frozen, memory_order
 
     numpy = loaded("numpy")
     if numpy is not None and issubclass(kind, numpy.ndarray) and not (kind is numpy.ndarray and value.dtype == object):
@@ -186,7 +186,7 @@ def _snapshot(value: Any, shared: list[Any] | None, done: Any) -> Any:
         kept = frozen(numpy, value) or (not value.flags.writeable and 0 in value.strides)
         if value.dtype.hasobject and value.dtype.kind != "T" and shared is not None:
             shared.append(value)
-        return value if kept else value.copy()
+        return value if kept else value.copy(order=memory_order(value))
     pandas = loaded("pandas")
     if pandas is not None and issubclass(kind, (pandas.DataFrame, pandas.Series)):
         if kind is pandas.DataFrame or kind is pandas.Series:

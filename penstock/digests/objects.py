@@ -28,7 +28,7 @@ from penstock.digests.walk import (
     hash_type,
     label,
 )
-from penstock.objects.questions import ask, has, is_mock, is_pending
+from penstock.objects.questions import WHERE_PENDING_BELONGS, ask, has, is_mock, is_pending
 from penstock.objects.texts import package_of, repr_of
 
 
@@ -151,8 +151,8 @@ def _subclass(value: Any, walk: Walk) -> bytes:
 def _penstock(value: Any, walk: Walk) -> bytes:
     """Return the digest of an object of Penstock. A task or flow is digested by its function."""
     if is_pending(value):
-        because = "a future has no value yet when the key is computed"
-        raise UndigestibleError(f"{repr_of(value)} has no digest", because=because)
+        because = "it is hidden in an object, and a future has no value yet when the key is computed"
+        raise UndigestibleError(f"{repr_of(value)} has no digest", because=because, hint=WHERE_PENDING_BELONGS)
     if callable(ask(value, "fn")):
         return walk.at(".fn", value.fn)
     if dataclasses.is_dataclass(value):

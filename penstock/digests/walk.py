@@ -52,17 +52,18 @@ _EXCLUDED = 'exclude it from the key with `- "{name}"`, '
 class UndigestibleError(Exception):
     """Internal: a part has no digest. The path to it is added while the stack unwinds."""
 
-    def __init__(self, what: str, *, because: str = "") -> None:
+    def __init__(self, what: str, *, because: str = "", hint: str = "") -> None:
         super().__init__(what)
         self.what = what
         self.because = because
+        self.hint = hint
         self.steps: list[str] = []
 
     def as_error(self, where: str, name: str) -> DigestError:
         path = where + "".join(reversed(self.steps[-_SHOWN_STEPS:]))
         excluded = _EXCLUDED.format(name=name) if name else ""
-        hint = _WAYS_OUT_OF_SELF if name == "self" else excluded + _WAYS_OUT
-        return DigestError(self.what, where=path, because=self.because, hint=hint)
+        ways_out = _WAYS_OUT_OF_SELF if name == "self" else excluded + _WAYS_OUT
+        return DigestError(self.what, where=path, because=self.because, hint=self.hint or ways_out)
 
 
 class Walk:

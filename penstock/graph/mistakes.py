@@ -47,7 +47,8 @@ def refuse_hidden_futures(value: Any) -> None:
         raise TracingError(
             "the flow returns a future that is hidden in an object",
             where=f"result{place}",
-            because="futures are only resolved in lists, tuples, dicts, sets and dataclasses",
+            because="futures are only resolved in lists, tuples, dicts and their views, sets, arrays of objects, "
+            "and objects whose class declares its fields, such as dataclasses",
             hint="store future.result() there instead",
         )
 

@@ -24,6 +24,7 @@ from penstock.graph.keys import KeyContext, compile_template
 from penstock.graph.tasks import TaskDefinition
 from penstock.objects.copies import AsFar
 from penstock.objects.places import place_of
+from penstock.objects.questions import WHERE_PENDING_BELONGS
 from penstock.process.context_variables import CallersVariables
 from penstock.runtime import having, own_variable, task_run
 
@@ -292,7 +293,7 @@ class Trace:
                 f"a future of {self.graph[node].name} was used inside of {task_run.task_name}",
                 where=f"arguments{place}" if place else "",
                 because="it is hidden in an object, where it is not recognised as an input",
-                hint="pass the future itself as an argument, or in a list, tuple, dict or set",
+                hint=WHERE_PENDING_BELONGS,
             )
 
     def settled(self, node: int) -> bool:

@@ -12,7 +12,6 @@ import datetime
 import decimal
 import enum
 import fractions
-import gc
 import ipaddress
 import operator
 import pathlib
@@ -30,6 +29,7 @@ from penstock.objects.named import found_at
 from penstock.objects.package_copies import CannotCopy, is_frozen, package_copy
 from penstock.objects.questions import has
 from penstock.objects.record_copies import record_copy
+from penstock.objects.records import VIEWS, behind_view
 
 IMMUTABLE: frozenset[type] = frozenset({
     *(int, str, float, bool, type(None), bytes, complex, range, slice, type(...), type(NotImplemented)),
@@ -220,14 +220,12 @@ def _copy_tuple(value: Any, done: Done) -> Any:
 
 def _copy_proxy(value: Any, done: Done) -> Any:
     """Return a read-only view of a copy: the underlying mapping can be modified."""
-    (behind,) = gc.get_referents(value)
-    return done.setdefault(id(value), types.MappingProxyType(_copy(behind, done)))
+    return done.setdefault(id(value), types.MappingProxyType(_copy(behind_view(value), done)))
 
 
 def _copy_view(value: Any, done: Done) -> Any:
     """Return the same kind of view of a copy of the dict."""
-    (behind,) = gc.get_referents(value.mapping)
-    return done.setdefault(id(value), getattr(_copy(behind, done), _VIEWS[type(value)])())
+    return done.setdefault(id(value), getattr(_copy(behind_view(value), done), VIEWS[type(value)])())
 
 
 def _copy_memory(value: Any, done: Done) -> Any:
@@ -299,9 +297,6 @@ def _copy_namespace(value: Any, done: Done) -> Any:
     return new
 
 
-_VIEWED: tuple[dict[Any, Any], ...] = ({}, OrderedDict())
-_VIEWS = {type(getattr(of, name)()): name for of in _VIEWED for name in ("keys", "values", "items")}
-
 _CONTAINERS: dict[type, Callable[[Any, Done], Any]] = {
     list: _copy_list, deque: _copy_list, dict: _copy_dict, OrderedDict: _copy_dict, defaultdict: _copy_dict,
     Counter: _copy_dict, set: _copy_set, tuple: _copy_tuple, frozenset: _copy_tuple,
@@ -309,5 +304,5 @@ _CONTAINERS: dict[type, Callable[[Any, Done], Any]] = {
     array.array: lambda value, done: done.setdefault(id(value), value[:]),
     types.FunctionType: _copy_function, types.BuiltinFunctionType: _copy_builtin, types.MethodType: _copy_method,
     types.MappingProxyType: _copy_proxy, types.SimpleNamespace: _copy_namespace, memoryview: _copy_memory,
-    **dict.fromkeys(_VIEWS, _copy_view),
+    **dict.fromkeys(VIEWS, _copy_view),
 }  # fmt: skip

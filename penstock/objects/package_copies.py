@@ -55,28 +55,28 @@ def _copy_numpy(numpy: Any, value: Any, part: Part) -> Any:
     if value.dtype.hasobject and value.dtype.kind != "T":  # variable-length strings copy like numbers
         if type(value) is not numpy.ndarray or value.dtype.kind != "O":
             raise CannotCopy(value)
-        new = value.copy(order=_order(value))
+        new = value.copy(order=memory_order(value))
         for place, cell in numpy.ndenumerate(value):
             own = part(cell)
             if own is not cell:
-                _put(numpy, new, place, own)
+                put_object(new, place, own)
     elif frozen(numpy, value):
         return value
     else:
-        new = value.copy(order=_order(value))
+        new = value.copy(order=memory_order(value))
     new.flags.writeable = value.flags.writeable
     return new
 
 
-def _put(numpy: Any, cells: Any, place: tuple[int, ...], cell: Any) -> None:
+def put_object(cells: Any, place: tuple[int, ...], cell: Any) -> None:
     """Assign an object to a cell. Plain assignment would unpack sequences in arrays without dimensions."""
-    holder = numpy.empty((), object)
+    holder = loaded("numpy").empty((), object)
     holder.fill(cell)
     cells[(*place, ...)] = holder
 
 
-def _order(value: Any) -> Any:
-    """Return the memory order that the array would have after storing, so that consumers always see the same."""
+def memory_order(value: Any) -> Any:
+    """Return the memory order that the array would have after storing, so that consumers always see the same one."""
     return "F" if value.flags.f_contiguous and not value.flags.c_contiguous else "C"
 
 
@@ -115,7 +115,7 @@ def _changed_cells(column: Any, part: Part) -> Any:
     new = cells.copy()
     for place, cell in enumerate(own):
         if cell is not cells[place]:
-            _put(loaded("numpy"), new, (place,), cell)
+            put_object(new, (place,), cell)
     return new
 
 

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from penstock.objects.records import contents_of
 from penstock.objects.texts import package_of, repr_of
 
 MOST = 20_000
@@ -33,6 +34,8 @@ def place_of(value: object, is_it: Callable[[Any], bool], *, most: int = MOST) -
 def parts(value: Any) -> Iterable[tuple[str, Any]]:
     """Yield the parts of a value with their paths: items, attributes, and what a function is bound to."""
     kind = type(value)
+    for item in contents_of(value) or ():
+        yield "{…}", item
     if kind in _NO_PARTS or package_of(kind) in _DATA or value is sys.stdout or value is sys.stderr:
         return
     if issubclass(kind, dict):

@@ -31,6 +31,10 @@ def has(value: object, name: str) -> bool:
     return ask(value, name, ABSENT) is not ABSENT
 
 
+WHERE_PENDING_BELONGS = "pass the future itself as an argument, or in a list, tuple, dict, set or dataclass"
+"""What to do about a future in an object in which it is not recognised as an input."""
+
+
 def is_pending(value: object) -> bool:
     """Return whether an object stands for a value that may not exist yet."""
     return issubclass(type(value), Pending)

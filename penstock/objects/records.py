@@ -1,14 +1,22 @@
-"""Objects whose class declares their fields: dataclasses, attrs classes, msgspec structs, pydantic models."""
+"""What objects hold: the fields that their class declares, and the contents of views, namespaces and arrays of objects.
+
+Fields are declared by dataclasses, attrs classes, msgspec structs and pydantic models.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import gc
+import types
+from collections import ChainMap, OrderedDict
 from collections.abc import Callable
 from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import force_setattr
 
+from penstock.imported import loaded
+from penstock.objects.package_copies import memory_order, put_object
 from penstock.objects.questions import ask, has
 
 _DECLARED: tuple[tuple[str, Callable[[Any], tuple[str, ...]]], ...] = (
@@ -45,3 +53,55 @@ def set_field(value: Any, name: str, held: Any) -> None:
     """Set a field, also of an object that is frozen."""
     assign = force_setattr if isinstance(value, Struct) else object.__setattr__
     assign(value, name, held)
+
+
+# -- contents that are no fields -------------------------------------------------------------------------------------
+
+_VIEWED: tuple[dict[Any, Any], ...] = ({}, OrderedDict())
+VIEWS = {type(getattr(of, name)()): name for of in _VIEWED for name in ("keys", "values", "items")}
+"""The types of views of dicts, and the methods that return them."""
+
+
+def behind_view(value: Any) -> Any:
+    """Return what a view of a dict, or a read-only view of a mapping, shows."""
+    (behind,) = gc.get_referents(value.mapping if type(value) in VIEWS else value)
+    return behind
+
+
+def contents_of(value: Any) -> list[Any] | None:
+    """Return the contents of a view, chain of mappings, namespace or array of objects; None for other objects."""
+    kind = type(value)
+    if kind in _VIEWS_OF_MAPPINGS:
+        return [behind_view(value)]
+    if kind is ChainMap:
+        return list(value.maps)
+    if kind is types.SimpleNamespace:
+        return list(vars(value).values())
+    if _is_array_of_objects(value):
+        return list(value.ravel().tolist())
+    return None
+
+
+def with_contents(value: Any, part: Callable[[Any], Any]) -> Any:
+    """Return such an object with `part(each)` for each of its contents."""
+    kind = type(value)
+    if kind in VIEWS:
+        return getattr(part(behind_view(value)), VIEWS[kind])()
+    if kind is types.MappingProxyType:
+        return types.MappingProxyType(part(behind_view(value)))
+    if kind is ChainMap:
+        return ChainMap(*map(part, value.maps))
+    if kind is types.SimpleNamespace:
+        return types.SimpleNamespace(**{name: part(each) for name, each in vars(value).items()})
+    new = value.copy(order=memory_order(value))
+    for place, each in loaded("numpy").ndenumerate(value):
+        put_object(new, place, part(each))
+    return new
+
+
+_VIEWS_OF_MAPPINGS = {*VIEWS, types.MappingProxyType}
+
+
+def _is_array_of_objects(value: Any) -> bool:
+    numpy = loaded("numpy")
+    return numpy is not None and type(value) is numpy.ndarray and value.dtype.kind == "O"

@@ -12,7 +12,7 @@ import pytest
 from penstock import INPUTS, flow, task
 from penstock.graph.futures import Future, Source
 from penstock.objects.copies import immutable
-from penstock.runners import ThreadRunner
+from penstock.runners import ProcessRunner, ThreadRunner
 
 
 @task(cache_policy=INPUTS)
@@ -159,3 +159,41 @@ def test_reading_a_dataset_through_its_future_is_not_a_change(cached: bool, tmp_
         return table.count_rows(), table.to_table()["n"].to_pylist(), table.head(2).num_rows, len(batches)
 
     assert [reads(), reads()] == [(3, [1, 2, 3], 2, 1)] * 2
+
+
+@pytest.mark.needs("numpy")
+@pytest.mark.parametrize("runner", [ThreadRunner(2), ProcessRunner(2)], ids=["threads", "processes"])
+def test_futures_in_an_array_of_objects_arrive_as_values(runner: Any) -> None:
+    import numpy as np
+
+    @task
+    def one(value: Any) -> Any:
+        return value
+
+    @task
+    def shown(cells: Any) -> str:
+        return repr(cells.tolist())
+
+    def cells(of: Any) -> Any:
+        made = np.empty((2, 2), object)
+        made[:] = [[of(None), of([1])], ["b", of("c")]]
+        return made
+
+    work = flow(runner=runner)(lambda: (shown(cells(one)), shown(np.array(one([2]), dtype=object)), cells(one)))
+    many, single, returned = work()
+    assert many == repr(returned.tolist()) == "[[None, [1]], ['b', 'c']]"
+    assert single == "[2]"
+
+
+@pytest.mark.needs("numpy")
+@pytest.mark.parametrize("runner", [ThreadRunner(2), ProcessRunner(2)], ids=["threads", "processes"])
+def test_an_array_keeps_its_memory_order_as_an_argument(runner: Any) -> None:
+    import numpy as np
+
+    @task
+    def in_memory(array: Any) -> list[int]:
+        return array.ravel(order="K").tolist()  # type: ignore[no-any-return]
+
+    small, large = np.asfortranarray(np.arange(6).reshape(2, 3)), np.asfortranarray(np.arange(60_000).reshape(300, 200))
+    for array in (small, large, small.T):
+        assert flow(runner=runner)(lambda array=array: in_memory(array))() == in_memory.fn(array)

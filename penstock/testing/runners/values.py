@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import ChainMap, OrderedDict
+from collections.abc import Callable
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -260,6 +263,27 @@ class ValueTests(RunnerBench):
             for run in (argument, result):
                 clear = isinstance(run.error, PenstockError) and "recursion" not in type(run.error).__name__.lower()
                 assert clear or run.result() == levels
+
+    @pytest.mark.parametrize("cached", [False, True], ids=["plain", "cached"])
+    def test_futures_in_views_and_namespaces_arrive_as_values(self, cached: bool) -> None:
+        @task
+        def one(value: Any) -> Any:
+            return value
+
+        @task(cache_policy=INPUTS if cached else None)
+        def shows(held: Any) -> str:
+            return repr(held)
+
+        def holders(of: Callable[[Any], Any]) -> list[Any]:
+            pairs = {"a": of(None), "b": [of(2)]}
+            ordered = OrderedDict(pairs)
+            views = [each for kept in (pairs, ordered) for each in (kept.values(), kept.items(), {of(3): 1}.keys())]
+            return [*views, MappingProxyType(pairs), ChainMap({}, pairs), SimpleNamespace(**pairs)]
+
+        run = self.run(lambda: ([shows(each) for each in holders(one)], *holders(one)))
+        shown, *returned = run.result()
+        assert shown == [repr(each) for each in holders(lambda value: value)]
+        assert [repr(each) for each in returned] == shown
 
     def test_a_future_hidden_in_a_returned_object_is_named_by_its_place(self) -> None:
         @task

@@ -24,6 +24,7 @@ from penstock.objects.live import (
     why_not,
     why_unpicklable,
 )
+from penstock.objects.questions import WHERE_PENDING_BELONGS, is_pending
 from penstock.objects.texts import kind_of
 
 INLINE_VALUE_BYTES = 64 * 1024
@@ -150,5 +151,11 @@ def _pickle_into(pickler: Pickler, thing: Any, what: str, named: Callable[[], Ma
             f"{what} cannot be sent to a worker process",
             where=", ".join(f"{name}{said_place(path)} is of type {kind_of(part)}" for name, path, part in found),
             because=why_not(error),
-            hint=_MADE_THERE if cause is None else _SENDABLE,
+            hint=_way_out([part for _, _, part in found], cause),
         ) from cause
+
+
+def _way_out(culprits: list[Any], cause: BaseException | None) -> str:
+    if any(map(is_pending, culprits)):
+        return WHERE_PENDING_BELONGS
+    return _MADE_THERE if cause is None else _SENDABLE
