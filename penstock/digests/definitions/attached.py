@@ -14,6 +14,7 @@ from typing import Any
 from penstock.digests.code.made_classes import is_made, is_slot, is_special, plain_member
 from penstock.digests.code.syntax import class_syntax, module_syntax
 from penstock.digests.definitions.assigned import bindings, says
+from penstock.digests.definitions.defaults import changed_defaults, set_on_members
 from penstock.digests.definitions.deleted import deleted
 from penstock.digests.definitions.mentioned import UNBOUND
 from penstock.digests.definitions.replaced import Definition, is_replaced, replacements
@@ -67,6 +68,7 @@ def _altered(cls: type, tree: ast.ClassDef, is_project: IsProject) -> Iterator[t
     stated = bindings(tree)
     own = f"{cls.__qualname__}."
     yield from ((name, UNBOUND) for name in deleted(cls, tree, stated))
+    yield from set_on_members(cls, tree)
     for name, item in list(vars(cls).items()):
         if is_special(name) and not _takes_place(item, stated.get(name, [])):
             continue
@@ -87,6 +89,8 @@ def _altered(cls: type, tree: ast.ClassDef, is_project: IsProject) -> Iterator[t
             yield name, plain_member(item)
         elif is_replaced(item, methods, cls, tree, is_project):
             yield from replacements(name, item, is_project)
+        else:
+            yield from changed_defaults(name, item, methods, own, is_project)
 
 
 def _takes_place(item: Any, nodes: list[ast.AST]) -> bool:

@@ -50,13 +50,13 @@ def is_replaced(item: Any, nodes: Sequence[Definition], cls: type, tree: ast.Cla
         return _is_foreign(item, nodes, cls, names, is_project)
     if (type(item) if isinstance(item, _DESCRIPTORS) else FunctionType) not in kinds:
         return True
-    functions = [unwrapped(part, is_project) for _, part in _parts(item)]
+    functions = [unwrapped(part, is_project) for _, part in parts_of(item)]
     return not functions or not all(_is_of(function, nodes, cls) for function in functions)
 
 
 def replacements(name: str, item: Any, is_project: IsProject) -> Iterator[tuple[str, Any]]:
     """Yield what counts of something that replaced a method, by names that end with the method's."""
-    parts = _parts(item)
+    parts = parts_of(item)
     if not parts:
         yield name, Named("an empty property")
     for how, part in parts:
@@ -117,7 +117,7 @@ def _is_foreign(item: Any, nodes: Sequence[Definition], cls: type, names: set[st
         return False
     if _holds(item, lambda part: _is_of(part, nodes, cls)):
         return False
-    for _, part in _parts(item):
+    for _, part in parts_of(item):
         function = unwrapped(part, is_project)
         if type(function) is FunctionType:
             outer, _, inner = function.__code__.co_qualname.partition(".<locals>")
@@ -142,7 +142,7 @@ def _first_line(node: Definition) -> int:
     return min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
 
 
-def _parts(item: Any) -> list[tuple[str, Any]]:
+def parts_of(item: Any) -> list[tuple[str, Any]]:
     """Return the functions of a descriptor, or the item itself, with what they are there."""
     if isinstance(item, staticmethod | classmethod):
         return [(type(item).__name__, item.__func__)]
@@ -191,7 +191,7 @@ def _inside(value: Any) -> list[Any]:
     if isinstance(value, MethodType):
         return [value.__func__, value.__self__]
     if isinstance(value, _DESCRIPTORS):
-        return [*inside, *(part for _, part in _parts(value))]
+        return [*inside, *(part for _, part in parts_of(value))]
     return [*inside, *attributes(value).values()]
 
 

@@ -29,13 +29,40 @@ def content_of(value: Any, kind: type) -> Callable[[], bool] | None:
             return None
         if value.dtype.hasobject:
             return functools.partial(_same_objects, value.ravel, value.ravel().tolist())
-        return functools.partial(equals, lambda: (value.shape, value.tobytes()), (value.shape, value.tobytes()))
+        return functools.partial(equals, functools.partial(_content, value), _content(value))
     tables = [pandas.DataFrame, pandas.Series, pandas.Index] if pandas is not None else []
     tables += [polars.DataFrame, polars.Series] if polars is not None else []
     if issubclass(kind, tuple(tables)) and len(value) * (*value.shape, 1)[1] <= _MOST_CELLS:
         copy, labels = value.clone() if hasattr(value, "clone") else value.copy(), _labels_of(value)
-        return lambda: bool(value.equals(copy)) and bool(_labels_of(value) == labels)
+        read = _signs_of(value)
+        signs = read()
+        return lambda: bool(value.equals(copy)) and bool(_labels_of(value) == labels) and read() == signs
     return None
+
+
+def _content(array: Any) -> tuple[Any, ...]:
+    return array.dtype, array.shape, array.tobytes()
+
+
+def _signs_of(table: Any) -> Callable[[], list[bytes]]:
+    """Return what reads the signs of the numbers in floating-point columns: for `equals`, 0.0 is -0.0."""
+    dtypes = [str(each) for each in ([table.dtype] if len(table.shape) == 1 else table.dtypes)]
+    floats = [place for place, dtype in enumerate(dtypes) if dtype.lower() in _FLOATS]
+    if floats and (len(table.shape) == 1 or _FLOATS.issuperset(dtypes)):
+        return lambda: [_signs(table)]  # much faster than one by one
+    if hasattr(table, "to_series"):
+        return lambda: [_signs(table.to_series(place)) for place in floats]
+    return lambda: [_signs(table.iloc[:, place]) for place in floats]
+
+
+def _signs(numbers: Any) -> bytes:
+    numpy, found = loaded("numpy"), numbers.to_numpy()
+    if found.dtype.kind != "f":  # with missing values of a nullable type
+        found = numbers.to_numpy(dtype=float, na_value=numpy.nan)
+    return bytes(numpy.signbit(found).tobytes())
+
+
+_FLOATS = frozenset({"float16", "float32", "float64", "float[pyarrow]", "double[pyarrow]"})
 
 
 def _labels_of(table: Any) -> list[Any]:

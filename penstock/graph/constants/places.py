@@ -29,7 +29,8 @@ from penstock.errors import DigestError
 from penstock.graph.constants.contents import content_of, equals
 from penstock.graph.constants.modified import Modified, modified_by
 from penstock.graph.constants.states import ABSENT, NO_STATE, Key, Place, State, Unchanged, holds, none_has_others
-from penstock.objects.questions import has
+from penstock.objects.questions import ask, has
+from penstock.objects.records import contents_of
 
 _MOST_PLACES = 100_000
 _MANY_ITEMS = 1000
@@ -37,6 +38,7 @@ _MOST_ITEMS = 100_000
 """Of containers with more items, only the number of items is compared."""
 _IMMUTABLE = frozenset(LEAVES) - {bytearray}
 _ITEMS: dict[type, Callable[[Any], Iterable[Any]]] = {
+    collections.OrderedDict: lambda value: (*collections.OrderedDict.keys(value), *dict.values(value)),
     dict: lambda value: (*dict.keys(value), *dict.values(value)),
     list: list.__iter__,
     tuple: tuple.__iter__,
@@ -176,8 +178,11 @@ class Finder:
             self._open.extend(code for _, code in code_of_wrapper(value, self._is_project))
         elif (unchanged := content_of(value, kind)) is not None:
             self._places["content", id(value)] = unchanged
+            self._open.extend(contents_of(value) or ())  # the cells of an array of objects
         elif is_alias(value):
             self._open.extend(aliased(value))
+        elif (contents := contents_of(value)) is not None:
+            self._open.extend(contents)
         elif items is None:
             self._open.append(behind(value, self._is_project))
             self._open.extend(code for _, code in code_of_wrapper(value, self._is_project))
@@ -192,7 +197,8 @@ class Finder:
         ):  # a `defaultdict` and the like, to which reading adds items
             keys = list(dict.keys(value))
             self.growing.append(functools.partial(equals, functools.partial(dict.__len__, value), len(keys)))
-            self._add(("items", id(value)), lambda: (dict.get(value, key, ABSENT) for key in keys))
+            factory = functools.partial(ask, value, "default_factory")
+            self._add(("items", id(value)), lambda: (factory(), *(dict.get(value, key, ABSENT) for key in keys)))
         else:
             self._add(("items", id(value)), functools.partial(items, value))
 
