@@ -34,6 +34,7 @@ def settings(ray_environment: None, monkeypatch: pytest.MonkeyPatch, tmp_path: P
 # -- a Ray of our own
 
 
+@pytest.mark.in_ci
 def test_a_ray_started_for_runs_serves_all_of_them_and_ends_with_the_last(tmp_path: Path) -> None:
     lines = outcome(
         tmp_path,

@@ -93,6 +93,7 @@ def test_a_dead_address_in_the_environment_is_reported(tmp_path: Path, monkeypat
 # -- another attempt
 
 
+@pytest.mark.in_ci
 def test_a_connection_that_breaks_while_being_made_is_retried(cluster: dict[str, str], tmp_path: Path) -> None:
     failed = tmp_path / "failed"
     port = int(cluster["client"].rpartition(":")[2])

@@ -33,6 +33,7 @@ def settings(ray_environment: None, monkeypatch: pytest.MonkeyPatch, tmp_path: P
     monkeypatch.setenv("PENSTOCK_STORE", str(tmp_path / "store"))
 
 
+@pytest.mark.in_ci
 def test_calls_whose_only_machine_died_fail_after_the_timeout_and_others_run(tmp_path: Path) -> None:
     lines = outcome(
         tmp_path,
