@@ -39,6 +39,34 @@ def read_only(array: Any) -> Any:
     return array
 
 
+def with_gaps(level: Any) -> Any:
+    """Return an index with missing labels in a level, where a third label of the level is unused."""
+    return pd.MultiIndex([["a", "b"], level], [[0, 1, 1, 0], [-1, 0, 1, -1]], names=["p", "q"])
+
+
+LEVELS_WITH_GAPS: dict[str, Callable[[], Any]] = {
+    "small integers": lambda: pd.Index([1, 2], dtype="int8"),
+    "large integers": lambda: pd.Index([2**53, 2**53 + 1]),
+    "unsorted integers": lambda: pd.Index([2**53 + 1, 2**53]),
+    "unused integers": lambda: pd.Index([2**53 + 1, 2**53, 7]),
+    "unsigned integers": lambda: pd.Index([2**63, 2**63 + 1], dtype="uint64"),
+    "a range": lambda: pd.RangeIndex(3),
+    "booleans": lambda: pd.Index([False, True]),
+    "unsorted booleans": lambda: pd.Index([True, False]),
+    "small floats": lambda: pd.Index([1.5, 2.5], dtype="float32"),
+    "seconds": lambda: pd.DatetimeIndex(["2024", "2025", "2026"]).as_unit("s"),
+    "days with a frequency": lambda: pd.date_range("2024", periods=3),
+    "times with a zone": lambda: pd.DatetimeIndex(["2025", "2024"], tz="Europe/Berlin").as_unit("ms"),
+    "durations": lambda: pd.to_timedelta([1, 2, 3], unit="s").as_unit("ms"),
+    "periods": lambda: pd.period_range("2024", periods=2, freq="M"),
+    "intervals of integers": lambda: pd.IntervalIndex.from_arrays([2**53, 2**53 + 1], [2**53 + 2, 2**53 + 3]),
+    "categories": lambda: pd.CategoricalIndex(["x", "y"], categories=["z", "y", "x"], ordered=True),
+    "categories of integers": lambda: pd.CategoricalIndex([2**53, 2**53 + 1]),
+    "nullable integers": lambda: pd.Index(pd.array([2**53 + 1, 2**53], dtype="Int64")),
+    "sparse integers": lambda: pd.Index(pd.arrays.SparseArray([2**53, 2**53 + 1])),
+    "text": lambda: pd.Index(["b", "a", "c"]),
+    "integers as objects": lambda: pd.Index([1, 2], dtype=object),
+}
 # Text in which NaN means missing is a type of its own since pandas 2.3.
 NAN: dict[str, Any] = {"na_value": np.nan} if pd.__version__ >= "2.3" else {}
 PANDAS: dict[str, Callable[[], Any]] = {
@@ -84,6 +112,29 @@ PANDAS: dict[str, Callable[[], Any]] = {
         index=pd.MultiIndex.from_arrays([pd.Categorical(["u", "v"], categories=["v", "u", "w"], ordered=True), [1, 2]]),
     ),
     "multi nan": lambda: pd.DataFrame({"a": [1, 2]}, index=pd.MultiIndex.from_arrays([[np.nan, 1.0], ["x", None]])),
+    **{
+        f"multi {place} with gaps in {name}": lambda level=level, put=put: put(with_gaps(level()))
+        for name, level in LEVELS_WITH_GAPS.items()
+        for place, put in {
+            "rows": lambda index: pd.DataFrame({"a": range(len(index))}, index=index),
+            "columns": lambda index: pd.DataFrame([range(len(index))], columns=index),
+            "series": lambda index: pd.Series(range(len(index)), index=index),
+            "index": lambda index: index,
+        }.items()
+    },
+    "multi only gaps": lambda: pd.DataFrame({"a": [1, 2]}, index=pd.MultiIndex([pd.Index([5, 7])], [[-1, -1]])),
+    "multi gaps from tuples": lambda: pd.Series(
+        range(3), index=pd.MultiIndex.from_tuples([("a", None), ("b", 2**53), ("b", 2**53 + 1)])
+    ),
+    "multi code of nan": lambda: (
+        pd.DataFrame({"a": ["x", None], "b": [1, 2], "c": [1, 1]}).groupby(["a", "b"], dropna=False).sum()
+    ),
+    "multi repeated labels": lambda: pd.DataFrame(
+        {"a": [1, 2]}, index=pd.MultiIndex([["u", "u"], [1, 2]], [[0, 1], [-1, 0]], verify_integrity=False)
+    ),
+    "multi overlapping intervals": lambda: pd.DataFrame(
+        {"a": [1, 2]}, index=pd.MultiIndex([pd.IntervalIndex.from_tuples([(1, 3), (0, 2)])], [[1, 0]])
+    ),
     "multi tz": lambda: pd.DataFrame(
         {"a": [1, 2]}, index=pd.MultiIndex.from_arrays([pd.date_range("2024", periods=2, tz="Europe/Berlin"), [1, 2]])
     ),

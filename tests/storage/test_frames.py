@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import decimal
+import json
 import warnings
 from typing import Any
 
@@ -242,6 +243,54 @@ def test_results_of_before_there_were_descriptions_can_be_read() -> None:
     about = About(type="DataFrame", details={"freq": "D"})
     again = reader_of("parquet/pandas", allow_unsafe=False).read(memoryview(sink.getvalue()), about, limit=1 << 20)
     assert_same_frame(again, frame)
+
+
+def test_large_labels_beside_a_missing_one_stay_apart_in_rows_columns_and_series() -> None:
+    index = pd.MultiIndex.from_tuples([("a", None), ("b", 2**53), ("b", 2**53 + 1)])
+    frame = pd.DataFrame({"v": [1, 2, 3]}, index=index)
+    for value in (frame, frame.T, frame["v"], index):
+        codec, again = round_trip(value)
+        assert codec == "parquet/pandas"
+        found = again if value is index else again.columns if value.shape == (1, 3) else again.index
+        assert found.is_unique
+        assert found.equals(index)
+        assert [level.dtype for level in found.levels] == [level.dtype for level in index.levels]
+
+
+def test_other_programs_read_integer_labels_with_missing_ones_as_integers(tmp_path: Any) -> None:
+    from penstock.storage.stores.local import LocalStore
+
+    index = pd.MultiIndex([["a", "b"], [2**53 + 1, 2**53]], [[0, 1, 1], [-1, 0, 1]], names=["p", "q"])
+    results = ResultStore(LocalStore(tmp_path / "store"))
+    frame = pd.DataFrame({"v": [1, 2, 3]}, index=index)
+    published = results.publish("t", "k", frame, after=Absent(0, "never"), attempt="a", digest="d")
+    assert isinstance(published, Published)
+    rows = pl.read_parquet(results.store.local_path(published.record.payload_name or ""))
+    assert rows["q"].to_list() == [None, 2**53 + 1, 2**53]
+
+
+def test_codes_beyond_the_labels_of_a_stored_level_are_refused() -> None:
+    from penstock.storage.formats.pandas.tables import METADATA, decode_value, encode_value
+    from penstock.storage.records.records import About
+
+    table = encode_value(pd.DataFrame([[1, 2]], columns=pd.MultiIndex.from_tuples([("a", 1), ("b", 2)])))
+    known = table.schema.metadata[METADATA]
+    assert b"[0,1]" in known
+    for codes in (b"[0,2]", b"[0,-2]", b"[0]"):
+        planted = table.replace_schema_metadata({METADATA: known.replace(b"[0,1]", codes, 1)})
+        with pytest.raises(SerializationError, match="index of a stored frame cannot be read"):
+            decode_value(planted, About())
+
+
+def test_only_indexes_that_earlier_releases_would_misread_have_the_next_version() -> None:
+    from penstock.storage.formats.pandas.tables import METADATA, encode_value
+
+    def version(codes: list[int]) -> int:
+        described = encode_value(pd.MultiIndex([pd.Index([1, 2])], [codes])).schema.metadata[METADATA]
+        return int(json.loads(described)["v"])
+
+    assert version([0, 1]) == version([1, 0, 1]) == version([1, 1]) == 1
+    assert version([0, -1]) == 2
 
 
 def test_other_programs_can_read_a_stored_frame(tmp_path: Any) -> None:

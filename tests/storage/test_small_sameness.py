@@ -61,6 +61,21 @@ UNLIKE: dict[str, tuple[Callable[[], Any], Callable[[], Any], str]] = {
         lambda: pd.MultiIndex.from_tuples([("x", 1), ("y", 1)]),
         "",
     ),
+    "dtype of a level with a missing label": (
+        lambda: pd.MultiIndex([pd.Index([1, 2], dtype="i8")], [[-1, 0, 1]]),
+        lambda: pd.MultiIndex([pd.Index([1, 2], dtype="f8")], [[-1, 0, 1]]),
+        ".levels[0]",
+    ),
+    "large labels of a level with a missing label": (
+        lambda: pd.MultiIndex([pd.Index([2**53, 2**53 + 1])], [[-1, 0, 1]]),
+        lambda: pd.MultiIndex([pd.Index([2**53, 2**53 + 1])], [[-1, 0, 0]]),
+        ".codes[0]",
+    ),
+    "unused label of a level": (
+        lambda: pd.MultiIndex([["a"]], [[-1, 0]]),
+        lambda: pd.MultiIndex([["a", "b"]], [[-1, 0]]),
+        ".levels[0]",
+    ),
     "order of categories": (
         lambda: pd.Categorical(["a"], ["a", "b"]),
         lambda: pd.Categorical(["a"], ["a", "b"], ordered=True),

@@ -40,11 +40,9 @@ def encode_labels(index: Any) -> Labels:
 def decode_labels(labels: Labels) -> Any:
     """Restore an Index that `encode_labels` encoded."""
     if "levels" in labels:
-        return pd.MultiIndex(
-            [decode_labels(level) for level in labels["levels"]],
-            [np.asarray(codes, np.int64) for codes in labels["codes"]],
-            names=[from_node(name) for name in labels["names"]],
-        )
+        levels = [decode_labels(level) for level in labels["levels"]]
+        codes = [np.asarray(each, np.int64) for each in labels["codes"]]
+        return _multi_index(levels, codes, labels["names"])
     if "range" in labels:
         return pd.RangeIndex(*labels["range"], name=from_node(labels.get("name")))
     values = labels["values"]
@@ -61,13 +59,35 @@ def encode_rows(index: Any) -> tuple[list[Any], Labels]:
         return [as_arrow(index) if array is None else array], _named(index, {"kind": kind})
     arrays, levels = [], []
     for number in range(index.nlevels):
-        values = index.get_level_values(number)
-        array, kind = encode_array(values)
-        arrays.append(as_arrow(values) if array is None else array)
-        level = index.levels[number]
-        plain = _is_found_again(level, index.codes[number])
-        levels.append(_named(level, {"kind": kind} if plain else {"kind": kind, "level": encode_labels(level)}))
+        array, labels = _encode_level(index, number)
+        arrays.append(array)
+        levels.append(labels)
     return arrays, {"rows": levels, "names": [to_node(name) for name in index.names]}
+
+
+def _encode_level(index: Any, number: int) -> tuple[Any, Labels]:
+    level, codes = index.levels[number], np.asarray(index.codes[number])
+    values = index.get_level_values(number)
+    gaps = values.dtype != level.dtype
+    if gaps:  # the dtype cannot hold missing labels, so pandas has converted all of them; Arrow need not
+        values = level.take(codes[codes >= 0])
+    array, kind = encode_array(values)
+    array = as_arrow(values) if array is None else array
+    labels: Labels = {"kind": kind}
+    if gaps:
+        labels["gaps"] = True
+        array = array.take(pa.array(np.cumsum(codes >= 0) - 1, mask=codes < 0))
+        codes = codes[codes >= 0]
+    if not _is_found_again(level, codes):
+        labels["level"] = encode_labels(level)
+        if not _are_found(level, values, codes):
+            labels["codes"] = _as_text(pa.array(index.codes[number], pa.int64()))
+    return array, _named(level, labels)
+
+
+def is_of_version_2(rows: Labels) -> bool:
+    """Return whether earlier versions cannot restore an index that `encode_rows` encoded."""
+    return any("gaps" in each or "codes" in each for each in rows.get("rows", ()))
 
 
 def decode_rows(arrays: Sequence[Any], labels: Labels) -> Any:
@@ -78,16 +98,42 @@ def decode_rows(arrays: Sequence[Any], labels: Labels) -> Any:
         )
     levels, codes = [], []
     for array, each in zip(arrays, labels["rows"], strict=True):
-        values = make_index(decode_array(array, each["kind"]), {})
-        if "level" in each:
-            level = decode_labels(each["level"])
-            places = level.get_indexer(values)
-        else:
-            places, level = pd.factorize(values, sort=True)
-            level = level.rename(from_node(each.get("name")))
+        level, places = _decode_level(array, each)
         levels.append(level)
         codes.append(places)
-    return pd.MultiIndex(levels, codes, names=[from_node(name) for name in labels["names"]])
+    return _multi_index(levels, codes, labels["names"])
+
+
+def _decode_level(array: Any, labels: Labels) -> tuple[Any, Any]:
+    if "codes" in labels:
+        return decode_labels(labels["level"]), np.asarray(_from_text(labels["codes"]), np.int64)
+    there = None
+    if "gaps" in labels:
+        there = np.asarray(array.is_valid(), bool)
+        array = array.drop_null()
+    values = make_index(decode_array(array, labels["kind"]), {})
+    if "level" in labels:
+        level = decode_labels(labels["level"])
+        places = _places(level, values)
+    else:
+        places, level = pd.factorize(values, sort=True)
+        level = level.rename(from_node(labels.get("name")))
+    if there is None:
+        return level, places
+    codes = np.full(len(there), -1, np.int64)
+    codes[there] = places
+    return level, codes
+
+
+def _multi_index(levels: list[Any], codes: list[Any], names: Any) -> Any:
+    """Return a MultiIndex with exactly these levels and codes."""
+    for level, places in zip(levels, codes, strict=True):
+        wrong = len(places) != len(codes[0]) or (len(places) and not -1 <= places.min() <= places.max() < len(level))
+        if wrong:
+            raise SerializationError("the index of a stored frame cannot be read", because="its codes are wrong")
+    # Not verified by pandas, which would change codes of missing values and refuse repeated labels; pandas itself
+    # creates both.
+    return pd.MultiIndex(levels, codes, names=[from_node(name) for name in names], verify_integrity=False)
 
 
 def make_index(values: Any, labels: Labels) -> Any:
@@ -107,6 +153,20 @@ def _is_found_again(level: Any, codes: Any) -> bool:
     used = np.zeros(len(level) + 1, bool)
     used[codes] = True  # -1 stands for a missing value and indexes the last entry
     return bool(used[: len(level)].all()) and level.is_monotonic_increasing and level.is_unique and not level.hasnans
+
+
+def _are_found(level: Any, values: Any, codes: Any) -> bool:
+    """Return whether searching the values in their level restores the codes."""
+    try:
+        return bool(np.array_equal(_places(level, values), codes))
+    except (ValueError, TypeError, NotImplementedError, pd.errors.InvalidIndexError):  # repeated or overlapping labels
+        return False
+
+
+def _places(level: Any, values: Any) -> Any:
+    """Return the codes of values in a level, -1 for missing ones."""
+    found = level.get_indexer(values)
+    return np.where(np.asarray(values.isna()), -1, found)
 
 
 def _named(index: Any, labels: Labels) -> Labels:

@@ -25,6 +25,7 @@ from penstock.storage.formats.pandas.labels import (
     decode_rows,
     encode_labels,
     encode_rows,
+    is_of_version_2,
 )
 from penstock.storage.formats.typed.json import Unkept
 from penstock.storage.formats.typed.nodes import from_node, to_node
@@ -34,7 +35,7 @@ METADATA = b"penstock"
 """The key of the description in a schema's metadata."""
 MAX_DESCRIPTION = 16 << 20
 """The most bytes of a description in the footer of a Parquet file, which every reader reads completely."""
-_VERSION = 1
+_VERSION = 2
 _VALUES = "values"
 """The column of a Series without a name."""
 
@@ -114,7 +115,8 @@ def _encode_frame(frame: Any, about: dict[str, Any]) -> Any:
         arrays.append(as_arrow(column) if array is None else array)
         kinds.append(kind)
     levels, rows = encode_rows(frame.index)
-    about |= {"v": _VERSION, "pandas": pd.__version__, "rows": len(frame), "columns": kinds, "index": rows}
+    version = 2 if is_of_version_2(rows) else 1  # earlier versions of Penstock can read most tables
+    about |= {"v": version, "pandas": pd.__version__, "rows": len(frame), "columns": kinds, "index": rows}
     about["labels"] = encode_labels(frame.columns)
     if frame.attrs:
         about["attrs"] = to_node(dict(frame.attrs))

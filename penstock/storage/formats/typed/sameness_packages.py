@@ -58,12 +58,15 @@ def _pandas(value: Any) -> tuple[Any, Inside] | None:
 
 
 def _index(value: Any) -> tuple[Any, Inside]:
+    import numpy as np
     import pandas as pd
 
     names: Inside = [(".names", list(value.names))]
     if isinstance(value, pd.MultiIndex):
-        levels = [(f".get_level_values({i})", value.get_level_values(i)) for i in range(value.nlevels)]
-        return len(value), [*names, *levels]
+        # Not `get_level_values`, which converts levels whose dtype cannot hold missing labels.
+        levels: Inside = [(f".levels[{i}]", level) for i, level in enumerate(value.levels)]
+        codes: Inside = [(f".codes[{i}]", np.asarray(each, "i8").tobytes()) for i, each in enumerate(value.codes)]
+        return len(value), [*names, *levels, *codes]
     if isinstance(value, pd.RangeIndex):
         return (value.start, value.stop, value.step), names
     return (str(value.dtype), str(getattr(value, "freqstr", None))), [*names, (".array", value.array)]
