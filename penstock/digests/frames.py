@@ -78,8 +78,7 @@ def _labels(value: Any, walk: Walk, frequency: bool) -> bytes:
         parts = (hash_int(value.start), hash_int(value.step), hash_int(len(value)), walk.at(".name", value.name))
         return hash_node(b"pandas.rangeindex", parts)
     if kind == "MultiIndex":
-        levels = [_labels(value.get_level_values(number), walk, False) for number in range(value.nlevels)]
-        return hash_node(b"pandas.multiindex", levels)
+        return hash_node(b"pandas.multiindex", [_level(value, number, walk) for number in range(value.nlevels)])
     name = walk.at(".name", value.name)
     if _are_texts(value):
         return hash_node(b"pandas.labels", (name, text_digest(value.array)))
@@ -88,6 +87,22 @@ def _labels(value: Any, walk: Walk, frequency: bool) -> bytes:
             b"pandas.timeindex", (name, _values(value, walk), walk.of(value.freqstr if frequency else None))
         )
     return hash_node(b"pandas.index", (name, _values(value, walk)))
+
+
+def _level(index: Any, number: int, walk: Walk) -> bytes:
+    """Return the digest of one level of a MultiIndex."""
+    values, level = index.get_level_values(number), index.levels[number]
+    if values.dtype == level.dtype:
+        return _labels(values, walk, False)
+    # The dtype cannot hold missing labels. pandas has converted them all, integers to floats, which merges large ones.
+    import numpy as np
+    import pandas as pd
+
+    codes = np.asarray(index.codes[number])
+    present = level.take(codes[codes >= 0])
+    if type(present) is pd.RangeIndex:  # whether pandas creates ranges depends on its version
+        present = pd.Index(list(present), dtype="int64", name=present.name)
+    return hash_node(b"pandas.gaps", (arrays.ndarray(codes < 0, walk), _labels(present, walk, False)))
 
 
 def _are_texts(index: Any) -> bool:

@@ -498,6 +498,39 @@ def test_the_dtype_of_text_labels_does_not_matter() -> None:
     assert len({digest(category) for category in categories}) == 1
 
 
+LEVELS: dict[str, list[Any]] = {
+    "large integers": [pd.Index([2**53, 2**53 + 1]), pd.Index([2**53 + 1, 2**53]), pd.Index([2**53 + 2, 2**53])],
+    "integers of several sizes": [pd.Index([1, 2], dtype=dtype) for dtype in ("i1", "i4", "i8", "u8", "f8")],
+    "booleans and objects": [pd.Index([True, False], dtype=dtype) for dtype in (bool, object)],
+    "intervals": [
+        pd.IntervalIndex.from_breaks([2**53, 2**53 + 2, 2**53 + 4]),
+        pd.IntervalIndex.from_breaks([2**53, 2**53 + 1, 2**53 + 4]),
+        pd.IntervalIndex.from_breaks([2.0**53, 2.0**53 + 2, 2.0**53 + 4]),
+    ],
+    "sparse integers": [pd.Index(pd.arrays.SparseArray([2**53, 2**53 + at])) for at in (1, 2)],
+    "times": [pd.DatetimeIndex(["2024", "2025"]).as_unit(unit) for unit in ("s", "ms", "ns")],
+    "categories": [pd.CategoricalIndex([2**53, 2**53 + at]) for at in (1, 2)],
+}
+
+
+@pytest.mark.parametrize("kind", LEVELS)
+def test_levels_with_missing_labels_count_with_their_exact_labels_and_dtype(kind: str) -> None:
+    found = [digest(pd.MultiIndex([level], [[-1, 0, 1]])) for level in LEVELS[kind]]
+    assert len(set(found)) == len(found)
+
+
+def test_where_labels_of_a_level_are_missing_counts() -> None:
+    codes = [[-1, 0, 1], [0, -1, 1], [0, 1, -1], [0, 1], [-1, 0], [-1, -1], [-1]]
+    assert len({digest(pd.MultiIndex([pd.Index([1, 2])], [each])) for each in codes}) == len(codes)
+
+
+def test_unused_labels_and_their_order_in_a_level_with_missing_labels_do_not_matter() -> None:
+    levels = [pd.Index([1, 2]), pd.Index([2, 1]), pd.Index([0, 1, 2]), pd.RangeIndex(3), pd.RangeIndex(2, 0, -1)]
+    indexes = [pd.MultiIndex([level], [[-1, *level.get_indexer([1, 2])]], names=["k"]) for level in levels]
+    assert len({digest(index) for index in indexes}) == 1
+    assert digest(indexes[0]) != digest(indexes[0].rename(["other"]))
+
+
 def test_a_range_of_column_labels_does_not_matter() -> None:
     ranged = pd.DataFrame([[1, 2]], columns=pd.RangeIndex(3, -1, -2))
     listed = pd.DataFrame([[1, 2]], columns=pd.Index([3, 1], dtype="int64"))
