@@ -219,14 +219,25 @@ def _metadata(metadata: Any, walk: Walk) -> bytes:
     kept: dict[bytes, Any] = {}
     for key, value in (metadata or {}).items():
         if key == b"pandas":
-            kept[key] = _pandas_document(json.loads(value))
+            kept[key] = _pandas_document(value)
         elif not key.startswith((b"PARQUET:", b"ARROW:schema")):
             kept[key] = value
     return walk.of(kept)
 
 
-def _pandas_document(document: dict[str, Any]) -> dict[str, Any]:
-    """Return how to rebuild an index, without the writer's versions and how its pandas holds text labels."""
+def _pandas_document(text: bytes) -> Any:
+    """Return how to rebuild an index, without the writer's versions and how its pandas holds text labels.
+
+    Text that pandas did not write counts as it is.
+    """
+    try:
+        document = json.loads(text)
+    except RecursionError as error:
+        raise UndigestibleError("the metadata `pandas` of an Arrow schema is nested too deeply") from error
+    except ValueError:
+        return text
+    if not isinstance(document, dict) or not isinstance(document.get("column_indexes"), list | None):
+        return text
     kept = {name: item for name, item in document.items() if name not in ("creator", "pandas_version")}
     if not kept.get("attributes"):  # written by newer releases only
         kept.pop("attributes", None)

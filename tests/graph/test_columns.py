@@ -556,6 +556,27 @@ def test_how_the_writer_stored_its_labels_does_not_matter_in_a_table_from_pandas
     assert digest(written(attributes={"unit": "kg"})) != digest(newer)
 
 
+@pytest.mark.parametrize(
+    "texts",
+    [
+        [b"x", b"y", b"\xff", b""],
+        [b"[]", b"[ ]", b"{}", b"1", b"null", b'"x"', b"NaN"],
+        [b'{"column_indexes": "ab"}', b'{"column_indexes": ["a", "b"]}', b'{"column_indexes": {"a": 1, "b": 2}}'],
+        [b'{"column_indexes": 5}', b'{"column_indexes": 0}', b'{"column_indexes": false}', b'{"column_indexes": []}'],
+    ],
+)
+def test_metadata_under_the_name_of_pandas_that_pandas_did_not_write_counts_as_it_is(texts: list[bytes]) -> None:
+    table = pa.table({"a": [1]})
+    found = {digest(table.replace_schema_metadata({b"pandas": text})) for text in texts}
+    assert len(found | {digest(table)}) == len(texts) + 1
+
+
+def test_metadata_that_cannot_be_parsed_for_its_depth_is_a_clear_error() -> None:
+    table = pa.table({"a": [1]}).replace_schema_metadata({b"pandas": b"[" * 200_000})
+    with pytest.raises(DigestError, match="nested too deeply"):
+        digest(table)
+
+
 def test_the_frequency_of_a_time_index_counts() -> None:
     daily = pd.date_range("2024-01-01", periods=3, freq="D")
     plain = pd.DatetimeIndex(list(daily))

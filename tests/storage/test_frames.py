@@ -293,6 +293,33 @@ def test_only_indexes_that_earlier_releases_would_misread_have_the_next_version(
     assert version([0, -1]) == 2
 
 
+@pytest.mark.parametrize("text", [b"x", b"[]", b"\xff"])
+def test_a_table_with_metadata_under_the_name_of_pandas_is_computed_once_and_kept(text: bytes) -> None:
+    import pyarrow as pa
+
+    from penstock import INPUTS, flow, task
+
+    calls = []
+
+    @task(cache_policy=INPUTS)
+    def make(text: bytes) -> Any:
+        calls.append(text)
+        return pa.table({"a": [1]}).replace_schema_metadata({b"pandas": text})
+
+    @task(cache_policy=INPUTS)
+    def use(table: Any) -> Any:
+        calls.append(b"use")
+        return dict(table.schema.metadata)
+
+    @flow
+    def main() -> Any:
+        table = make(text)
+        return table.result().schema.metadata, use(table).result()
+
+    assert [main(), main()] == [({b"pandas": text}, {b"pandas": text})] * 2
+    assert calls == [text, b"use"]
+
+
 def test_other_programs_can_read_a_stored_frame(tmp_path: Any) -> None:
     from penstock.storage.stores.local import LocalStore
 
