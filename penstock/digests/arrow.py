@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from penstock.digests.arrow_types.metadata import metadata_digest
+from penstock.digests.arrow_types.types import is_binary, is_list, type_digest
 from penstock.digests.numpy import object_digests
 from penstock.digests.walk import (
     UndigestibleError,
@@ -15,45 +16,13 @@ from penstock.digests.walk import (
     hash_leaf,
     hash_node,
     hash_str,
-    label,
 )
-
-
-def type_digest(kind: Any) -> bytes:
-    import pyarrow as pa
-    from pyarrow import types
-
-    if isinstance(kind, pa.BaseExtensionType):
-        return hash_node(b"arrow.extension", (hash_str(kind.extension_name), type_digest(kind.storage_type)))
-    if types.is_dictionary(kind):  # the index type is layout
-        ordered = hash_int(int(kind.ordered))
-        return hash_node(b"arrow.dictionary", (type_digest(kind.value_type), ordered))
-    if types.is_run_end_encoded(kind):
-        return hash_node(b"arrow.run_end_encoded", (type_digest(kind.value_type),))
-    if types.is_map(kind):
-        return hash_node(b"arrow.map", (type_digest(kind.key_type), type_digest(kind.item_type)))
-    if types.is_fixed_size_list(kind):
-        return hash_node(b"arrow.fixed_size_list", (hash_int(kind.list_size), type_digest(kind.value_type)))
-    if _is_list(kind):  # the name of the items ("item", "element") is layout
-        return hash_node(f"arrow.{str(kind).partition('<')[0]}".encode(), (type_digest(kind.value_type),))
-    if types.is_struct(kind) or types.is_union(kind):
-        fields = [kind.field(number) for number in range(kind.num_fields)]
-        tag = f"arrow.{str(kind).partition('<')[0]}".encode()
-        return hash_node(tag, [label(field.name) + type_digest(field.type) for field in fields])
-    return hash_leaf(b"arrow.type", str(kind).encode())
-
-
-def _is_list(kind: Any) -> bool:
-    from pyarrow import types
-
-    views = [is_view(kind) for is_view in (types.is_list_view, types.is_large_list_view)]
-    return bool(types.is_list(kind) or types.is_large_list(kind) or any(views))
 
 
 def column_digest(kind: Any, chunks: list[Any], walk: Walk) -> bytes:
     """Return the digest of a column: its type, length, nulls, and the content of all other entries."""
     length = sum(map(len, chunks))
-    parts = (type_digest(kind), hash_int(length), *_content(kind, [c for c in chunks if len(c)], walk))
+    parts = (type_digest(kind, walk), hash_int(length), *_content(kind, [c for c in chunks if len(c)], walk))
     return hash_node(b"arrow.column", parts)
 
 
@@ -72,16 +41,14 @@ def _content(kind: Any, chunks: list[Any], walk: Walk) -> Iterator[bytes]:
         yield from _content(kind.value_type, [pc.run_end_decode(chunk) for chunk in chunks], walk)
         return
     if types.is_union(kind):
-        yield hash_node(
-            b"arrow.objects", object_digests((item for chunk in chunks for item in chunk.to_pylist()), walk)
-        )
+        yield from _union(kind, chunks, walk)
         return
     if types.is_null(kind):
         return
     yield _validity(chunks)
-    if _is_binary(kind):
+    if is_binary(kind):
         yield from _binary(chunks)
-    elif _is_list(kind) or types.is_map(kind):
+    elif is_list(kind) or types.is_map(kind):
         yield _counts(pc.list_value_length(_as_list(chunk)) for chunk in chunks)
         yield column_digest(_items_type(kind), [_as_list(chunk).drop_null().flatten() for chunk in chunks], walk)
     elif types.is_fixed_size_list(kind):
@@ -94,11 +61,31 @@ def _content(kind: Any, chunks: list[Any], walk: Walk) -> Iterator[bytes]:
         yield _fixed_width(kind, chunks)
 
 
-def _is_binary(kind: Any) -> bool:
+def _union(kind: Any, chunks: list[Any], walk: Walk) -> Iterator[bytes]:
+    """Yield the digests of the entries as Python objects, and of their type codes if the objects do not show these."""
+    import pyarrow as pa
+
+    items = [item for chunk in chunks for item in chunk.to_pylist()]
+    yield hash_node(b"arrow.objects", object_digests(items, walk))
+    kinds = [_class_in_python(kind.field(number).type) for number in range(kind.num_fields)]
+    if len(set(kinds)) < len(kinds) or None in items:
+        codes = [pa.array(chunk.type_codes, pa.int8()) for chunk in chunks]
+        yield _hash_values(b"arrow.type_codes", codes, 1)
+
+
+def _class_in_python(kind: Any) -> str:
+    """Return a name that differs between two types if their entries are never equal as Python objects."""
     from pyarrow import types
 
-    tests = (types.is_binary, types.is_large_binary, types.is_string, types.is_large_string)
-    return any(test(kind) for test in (*tests, types.is_binary_view, types.is_string_view))
+    if types.is_integer(kind):
+        return "int"
+    if types.is_floating(kind):
+        return "float"
+    if types.is_boolean(kind):
+        return "bool"
+    if is_binary(kind):
+        return "str" if "string" in str(kind) else "bytes"
+    return "other"
 
 
 def _items_type(kind: Any) -> Any:
@@ -162,7 +149,7 @@ def text_digest(array: Any) -> bytes:
         column = pa.array([_encoded(item) for item in array], pa.large_binary())
     chunks = [chunk for chunk in getattr(column, "chunks", [column]) if len(chunk)]
     content = (_validity(chunks), *_binary(chunks))
-    return hash_node(b"arrow.column", (type_digest(kind), hash_int(len(column)), *content))
+    return hash_node(b"arrow.column", (hash_leaf(b"arrow.type", str(kind).encode()), hash_int(len(column)), *content))
 
 
 def _encoded(item: Any) -> bytes | None:
@@ -215,53 +202,14 @@ def _hash_values(tag: bytes, chunks: list[Any], width: int) -> bytes:
     return hash_buffers(tag, views, nbytes=sum(map(len, views)))
 
 
-def _metadata(metadata: Any, walk: Walk) -> bytes:
-    kept: dict[bytes, Any] = {}
-    for key, value in (metadata or {}).items():
-        if key == b"pandas":
-            kept[key] = _pandas_document(value)
-        elif not key.startswith((b"PARQUET:", b"ARROW:schema")):
-            kept[key] = value
-    return walk.of(kept)
-
-
-def _pandas_document(text: bytes) -> Any:
-    """Return how to rebuild an index, without the writer's versions and how its pandas holds text labels.
-
-    Text that pandas did not write counts as it is.
-    """
-    try:
-        document = json.loads(text)
-    except RecursionError as error:
-        raise UndigestibleError("the metadata `pandas` of an Arrow schema is nested too deeply") from error
-    except ValueError:
-        return text
-    if not isinstance(document, dict) or not isinstance(document.get("column_indexes"), list | None):
-        return text
-    kept = {name: item for name, item in document.items() if name not in ("creator", "pandas_version")}
-    if not kept.get("attributes"):  # written by newer releases only
-        kept.pop("attributes", None)
-    kept["column_indexes"] = [_label_document(entry) for entry in kept.get("column_indexes") or ()]
-    return kept
-
-
-def _label_document(entry: Any) -> Any:
-    texts = ("unicode", "string", "object")
-    if not isinstance(entry, dict) or entry.get("pandas_type") not in texts:
-        return entry
-    if entry.get("numpy_type") not in ("object", "str", "string") or entry.get("metadata") != {"encoding": "UTF-8"}:
-        return entry
-    return entry | {"pandas_type": "unicode", "numpy_type": "object"}
-
-
 def field_digest(value: Any, walk: Walk) -> bytes:
-    parts = (hash_str(value.name), type_digest(value.type), hash_int(int(value.nullable)))
-    return hash_node(b"arrow.field", (*parts, _metadata(value.metadata, walk)))
+    parts = (hash_str(value.name), type_digest(value.type, walk), hash_int(int(value.nullable)))
+    return hash_node(b"arrow.field", (*parts, metadata_digest(value.metadata, walk)))
 
 
 def schema_digest(value: Any, walk: Walk) -> bytes:
     fields = [field_digest(field, walk) for field in value]
-    return hash_node(b"arrow.schema", (_metadata(value.metadata, walk), *fields))
+    return hash_node(b"arrow.schema", (metadata_digest(value.metadata, walk), *fields))
 
 
 def table_digest(value: Any, walk: Walk) -> bytes:

@@ -6,6 +6,7 @@ from typing import Any
 
 from penstock.digests import numpy as arrays
 from penstock.digests.arrow import column_digest, text_digest
+from penstock.digests.arrow_types.types import is_named_completely, type_digest
 from penstock.digests.walk import UndigestibleError, Walk, hash_int, hash_leaf, hash_node, hash_str, hash_type
 from penstock.digests.zones import zone_name
 
@@ -170,4 +171,7 @@ def pandas_dtype(value: Any, walk: Walk) -> bytes:
     if type(value).__name__ == "CategoricalDtype":
         categories = walk.of(None) if value.categories is None else pandas_index(value.categories, walk)
         return hash_node(b"pandas.category", (categories, walk.of(value.ordered)))
-    return hash_leaf(b"pandas.dtype", _dtype_name(value).encode() if hasattr(value, "tz") else str(value).encode())
+    found = hash_leaf(b"pandas.dtype", _dtype_name(value).encode() if hasattr(value, "tz") else str(value).encode())
+    if type(value).__name__ == "ArrowDtype" and not is_named_completely(value.pyarrow_dtype):
+        return hash_node(b"pandas.arrow", (found, type_digest(value.pyarrow_dtype, walk)))
+    return found

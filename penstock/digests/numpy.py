@@ -24,7 +24,29 @@ def dtype_digest(value: Any, walk: Walk) -> bytes:
 def dtype_object(value: Any, walk: Walk) -> bytes:
     """Return the digest of a dtype as a value. Its padding counts, since arrays created from it have it."""
     found = hash_node(b"numpy.dtypeobject", (dtype_digest(value, walk),))
-    return hash_node(b"numpy.aligned", (found,)) if value.isalignedstruct else found
+    if value.isalignedstruct:
+        found = hash_node(b"numpy.aligned", (found,))
+    unusual = _unusual_layouts(value, value.isalignedstruct)
+    return hash_node(b"numpy.layout", (found, walk.of(unusual))) if unusual else found
+
+
+def _unusual_layouts(dtype: Any, align: bool, path: tuple[str, ...] = ()) -> list[Any]:
+    """Return the structs in a dtype that do not have the layout that numpy gives their fields, with their places."""
+    import numpy as np
+
+    if dtype.subdtype is not None:
+        return _unusual_layouts(dtype.subdtype[0], align, path)
+    if dtype.names is None:
+        return []
+    formats, offsets = zip(*[dtype.fields[name][:2] for name in dtype.names], strict=True) if dtype.names else ((), ())
+    usual: Any = np.dtype({"names": list(dtype.names), "formats": list(formats)}, align=align)
+    found: list[Any] = []
+    said = (offsets, dtype.itemsize, dtype.isalignedstruct)
+    if said != (tuple(usual.fields[name][1] for name in dtype.names), usual.itemsize, align):
+        found.append((path, *said))
+    for name, held in zip(dtype.names, formats, strict=True):
+        found += _unusual_layouts(held, align, (*path, name))
+    return found
 
 
 def _dtype(value: Any, walk: Walk) -> bytes:
@@ -50,7 +72,10 @@ def _dtype(value: Any, walk: Walk) -> bytes:
 def scalar(value: Any, walk: Walk) -> bytes:
     import numpy as np
 
-    return hash_node(b"numpy.scalar", (ndarray(np.asarray(value), walk),))
+    found = hash_node(b"numpy.scalar", (ndarray(np.asarray(value), walk),))
+    # As an array, a single NUL is the empty text.
+    is_nul = value.dtype.kind in "SU" and value.ndim == 0 and value.dtype.itemsize and value in ("\0", b"\0")
+    return hash_node(b"numpy.nul", (found,)) if is_nul else found
 
 
 def ndarray(value: Any, walk: Walk) -> bytes:
@@ -113,11 +138,23 @@ def _nan_free(value: Any) -> Iterator[Any]:
         yield np.where(np.isnan(numbers), np.array(np.nan, real), numbers).astype(real, copy=False).view("u1")
 
 
+def _unmasked(data: Any, mask: Any) -> Any:
+    """Return the data with zeros under the mask. Each field of a struct has a mask of its own."""
+    import numpy as np
+
+    if data.dtype.names is None:
+        return np.where(mask, np.zeros((), data.dtype), data)
+    made = np.array(data, subok=False)
+    for name in data.dtype.names:
+        made[name] = _unmasked(data[name], mask[name])
+    return made
+
+
 def masked(value: Any, walk: Walk) -> bytes:
     import numpy as np
 
     mask = np.ma.getmaskarray(value)
-    data = np.where(mask, np.zeros((), value.dtype), value.data)
+    data = _unmasked(value.data, mask)
     found = hash_node(b"numpy.masked", (ndarray(data, walk), ndarray(mask, walk), walk.of(value.fill_value)))
     return hash_node(b"numpy.hardmask", (found,)) if value.hardmask else found
 

@@ -18,6 +18,7 @@ from penstock.digests import (
 from penstock.digests import (
     numpy as arrays,
 )
+from penstock.digests.arrow_types.types import type_digest
 from penstock.digests.walk import Branch, Walk, hash_leaf, hash_node, hash_str, hash_type
 
 
@@ -67,7 +68,7 @@ TABLES: dict[str, dict[str, Branch]] = {
         "pyarrow.Scalar": arrow.scalar_digest,
         "pyarrow.Schema": arrow.schema_digest,
         "pyarrow.Field": arrow.field_digest,
-        "pyarrow.DataType": lambda value, _: hash_node(b"arrow.datatype", (arrow.type_digest(value),)),
+        "pyarrow.DataType": lambda value, walk: hash_node(b"arrow.datatype", (type_digest(value, walk),)),
         "pyarrow.Buffer": arrow.buffer_digest,
     },
     "pandas": {

@@ -50,6 +50,9 @@ def dtype_digest(value: Any) -> bytes:
     tag = f"polars.{kind.lower()}".encode()
     if not hasattr(value, "__dict__") or isinstance(value, type):
         return hash_leaf(b"polars.dtype", kind.encode())
+    if hasattr(value, "ext_storage"):
+        named = hash_str(value.ext_name()), hash_str(value.ext_metadata() or "")
+        return hash_node(b"polars.extension", (*named, dtype_digest(value.ext_storage())))
     if kind == "List":
         return hash_node(tag, (dtype_digest(value.inner),))
     if kind == "Array":
@@ -60,10 +63,20 @@ def dtype_digest(value: Any) -> bytes:
         return hash_node(tag, map(hash_str, value.categories))
     if kind == "Decimal":
         return hash_node(tag, (hash_int(value.precision or 38), hash_int(value.scale)))
+    if kind == "Categorical" and _named(value):
+        named = value.categories
+        physical = dtype_digest(named.physical())
+        return hash_node(tag, (hash_str(named.name()), hash_str(named.namespace()), physical))
     if kind in ("Datetime", "Duration"):
         zone = getattr(value, "time_zone", None)
         return hash_node(tag, (hash_str(value.time_unit), hash_str(zone or "")))
     return hash_leaf(b"polars.dtype", kind.encode())
+
+
+def _named(value: Any) -> bool:
+    """Return whether a categorical dtype has named categories. Those of polars before 1.32 have no names."""
+    named: Any = getattr(value, "categories", None)
+    return hasattr(named, "is_global") and not named.is_global()
 
 
 def _values(value: Any, walk: Walk) -> bytes:

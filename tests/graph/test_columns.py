@@ -213,6 +213,43 @@ def test_numpy_values_without_a_digest_are_errors(make: Any) -> None:
         digest(make())
 
 
+def test_masked_arrays_of_structs_count_the_mask_of_each_field() -> None:
+    dtype = [("a", "i4"), ("b", [("c", "i4", (2,))])]
+    values = [(1, ((2, 3),))]
+    masks = ([(1, ((0, 0),))], [(0, ((0, 0),))], [(0, ((1, 0),))], [(0, ((0, 1),))])
+    arrays = [np.ma.array(values, mask=mask, dtype=dtype) for mask in masks]
+    assert len({digest(array) for array in arrays}) == 4
+    hidden = np.ma.array([(7, ((2, 3),))], mask=masks[0], dtype=dtype)
+    assert digest(hidden) == digest(arrays[0])
+
+
+SPREAD = {"names": ["b", "a"], "formats": ["i4", "i2"], "offsets": [4, 0], "itemsize": 16}
+
+
+def test_places_of_fields_do_not_matter_in_arrays() -> None:
+    spread = np.array([(1, 2)], np.dtype(SPREAD))
+    assert digest(spread) == digest(np.array([(1, 2)], [("b", "i4"), ("a", "i2")]))
+
+
+def test_places_of_fields_matter_in_dtypes() -> None:
+    aligned = np.dtype([("a", "i1"), ("b", "i4")], align=True)
+    dtypes = [
+        np.dtype(SPREAD),
+        np.dtype(SPREAD | {"itemsize": 20}),
+        np.dtype([("b", "i4"), ("a", "i2")]),
+        np.dtype([("x", aligned)]),
+        np.dtype([("x", aligned)], align=True),
+        np.dtype([("x", [("a", "i1"), ("b", "i4")])]),
+        np.dtype([("x", np.dtype(SPREAD), (2,))]),
+    ]
+    assert len({digest(dtype) for dtype in dtypes}) == len(dtypes)
+
+
+def test_a_nul_is_not_an_empty_text() -> None:
+    scalars = [np.str_(""), np.str_("\0"), np.str_("\0\0"), np.bytes_(b""), np.bytes_(b"\0"), np.bytes_(b"a\0")]
+    assert len({digest(scalar) for scalar in scalars}) == len(scalars)
+
+
 def test_numpy_functions_count_by_name() -> None:
     assert len({digest(fn) for fn in (np.sin, np.cos, np.mean, np.linalg.norm, np.cross, np.linalg.cross)}) == 6
 
@@ -378,6 +415,169 @@ def test_any_chunking_of_a_text_column_has_the_same_digest(items: list[str | Non
     array = pa.array(items, pa.string())
     split, whole = pa.chunked_array([array[:cut], array[cut:]]), pa.chunked_array([array])
     assert digest(split) == digest(whole)
+
+
+class Unit(pa.ExtensionType):  # type: ignore[misc]
+    """A user's extension type with a parameter."""
+
+    def __init__(self, unit: bytes) -> None:
+        self.unit = unit
+        super().__init__(pa.int64(), "penstock.unit")
+
+    def __arrow_ext_serialize__(self) -> bytes:
+        return self.unit
+
+    @classmethod
+    def __arrow_ext_deserialize__(cls, storage: Any, serialized: bytes) -> Unit:
+        return cls(serialized)
+
+
+def intervals(closed: Any) -> Any:
+    return pa.array(pd.arrays.IntervalArray.from_tuples([(0, 1)], closed=closed))
+
+
+def periods(freq: str) -> Any:
+    return pa.array(pd.PeriodIndex.from_ordinals([3], freq=freq).array)  # type: ignore[attr-defined]
+
+
+def extended(kind: Any) -> Any:
+    return pa.ExtensionArray.from_storage(kind, pa.array([[1, 2, 3, 4, 5, 6]], kind.storage_type))
+
+
+def union(how: str, codes: list[int], code: int) -> Any:
+    ids, children = pa.array([code], pa.int8()), [pa.array([1]), pa.array([1])]
+    if how == "sparse":
+        return pa.UnionArray.from_sparse(ids, children, ["a", "b"], codes)
+    return pa.UnionArray.from_dense(ids, pa.array([0], pa.int32()), children, ["a", "b"], codes)
+
+
+FIELDS = [
+    pa.field("x", pa.int64()),
+    pa.field("x", pa.int64(), nullable=False),
+    pa.field("x", pa.int64(), metadata={"unit": "m"}),
+    pa.field("x", pa.int64(), metadata={"unit": "s"}),
+]
+UNLIKE_TYPES: dict[str, Any] = {
+    "tensors": lambda: (
+        [
+            extended(pa.fixed_shape_tensor(pa.int64(), (2, 3), **options))
+            for options in ({}, {"permutation": [1, 0]}, {"dim_names": ["a", "b"]}, {"dim_names": ["b", "a"]})
+        ]
+        + [extended(pa.fixed_shape_tensor(pa.int64(), (3, 2)))]
+    ),
+    "opaque": lambda: [
+        pa.ExtensionArray.from_storage(pa.opaque(pa.int64(), *names), pa.array([1]))
+        for names in (("a", "c"), ("a", "d"), ("b", "c"))
+    ],
+    "intervals": lambda: [intervals(closed) for closed in ("left", "right", "both", "neither")],
+    "periods": lambda: [periods("M"), periods("D")],
+    "users": lambda: [
+        pa.ExtensionArray.from_storage(Unit(unit), pa.array([1]))
+        for unit in (b"", b"m", b"\0", b"{}", b'{"a":1}', b'{"a": 1}')
+    ],
+    "unions": lambda: [
+        union(how, codes, code) for how in ("dense", "sparse") for codes in ([0, 1], [1, 0], [5, 7]) for code in codes
+    ],
+    "maps": lambda: [
+        pa.array([[("a", 1)], None], kind)
+        for kind in (
+            pa.map_(pa.string(), pa.int64()),
+            pa.map_(pa.string(), pa.int64(), keys_sorted=True),
+            pa.map_(pa.string(), pa.field("value", pa.int64(), nullable=False)),
+        )
+    ],
+    "structs": lambda: [pa.array([{"x": 1}, None], pa.struct([field])) for field in FIELDS],
+    "lists": lambda: [pa.array([[1], None], pa.list_(field)) for field in FIELDS],
+    "large lists": lambda: [pa.array([[1], None], pa.large_list(field)) for field in FIELDS],
+    "fixed lists": lambda: [pa.array([[1], None], pa.list_(field, 1)) for field in FIELDS],
+    "views of lists": lambda: [pa.array([[1], None], pa.list_view(field)) for field in FIELDS],
+    "lists of structs": lambda: [pa.array([[{"x": 1}]], pa.list_(pa.struct([field]))) for field in FIELDS],
+    "maps of structs": lambda: [
+        pa.array([[("a", {"x": 1})]], pa.map_(pa.string(), pa.struct([field]))) for field in FIELDS
+    ],
+}
+
+
+@pytest.mark.parametrize("name", UNLIKE_TYPES)
+def test_everything_that_a_type_says_matters(name: str) -> None:
+    arrays = UNLIKE_TYPES[name]()
+    assert len({digest(array) for array in arrays}) == len(arrays)
+    assert len({digest(pa.table({"c": array})) for array in arrays}) == len(arrays)
+
+
+@pytest.mark.parametrize("name", UNLIKE_TYPES)
+def test_everything_that_the_type_of_an_arrow_dtype_says_matters(name: str) -> None:
+    arrays = UNLIKE_TYPES[name]()
+    columns = [pd.Series(pd.arrays.ArrowExtensionArray(array)) for array in arrays]
+    assert len({digest(column) for column in columns}) == len(arrays)
+    types = {bytes(pa.schema([("", array.type)]).serialize()) for array in arrays}
+    assert len({digest(column.dtype) for column in columns}) == len(types)
+
+
+def test_metadata_of_the_fields_of_a_map_matters() -> None:
+    note = {"unit": "m"}
+    kinds = [
+        pa.map_(pa.string(), pa.int64()),
+        pa.map_(pa.field("key", pa.string(), nullable=False, metadata=note), pa.int64()),
+        pa.map_(pa.string(), pa.field("value", pa.int64(), metadata=note)),
+    ]
+    assert len({digest(kind) for kind in kinds}) == 3
+
+
+@pytest.mark.parametrize("children", [[pa.array([1]), pa.array([1], pa.int8())], [pa.array([None, 1]), pa.array([""])]])
+def test_the_child_that_holds_an_entry_of_a_union_matters_if_its_value_does_not_show_it(children: Any) -> None:
+    ids = [pa.array([code] * len(children[0]), pa.int8()) for code in (0, 1)]
+    nulls = [pa.array([None] * len(children[0]), child.type) for child in children]
+    unions = [pa.UnionArray.from_sparse(each, nulls) for each in ids]
+    assert digest(unions[0]) != digest(unions[1])
+
+
+def test_the_spelling_of_the_parameters_of_a_known_extension_does_not_matter() -> None:
+    from penstock.digests.arrow_types import extensions
+
+    class Known:
+        extension_name = "arrow.fixed_shape_tensor"
+
+    found = []
+    for text in (b'{"shape":[2,3],"dim_names":["a","b"]}', b'{ "dim_names": ["a", "b"], "shape": [2, 3] }'):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(extensions, "_serialised", lambda kind, text=text: text)
+            found.append(extensions.extension_parameters(Known()))
+    assert found[0] == found[1]
+
+
+def test_fields_that_parquet_numbers_are_the_same_type() -> None:
+    plain = pa.list_(pa.field("item", pa.int64()))
+    assert digest(pa.list_(pa.field("item", pa.int64(), metadata={"PARQUET:field_id": "1"}))) == digest(plain)
+
+
+# Digests of an earlier release: parameters count only where there are any.
+USUAL_TYPES = {
+    "uuid": "1acf9c928a92b0067e450a49d1ff81e84eed457e",
+    "bool8": "0c6222c1f795dcffd94050607c7320dc29bbe386",
+    "struct": "dd53f99e3dbaef202bee54cf60a9ebd53b8ba4ad",
+    "map": "73ea4b08db8acdb295d8c6ee59419b05428d881b",
+    "union": "cd84e178798897e7c4dc0731fc0df15842a313d1",
+    "fixed list": "5a4e05bf3a83dc3febffcb569dd44946b9157931",
+}
+
+
+@pytest.mark.parametrize("name", USUAL_TYPES)
+def test_types_without_parameters_keep_their_digests(name: str) -> None:
+    kind: Any = {
+        "uuid": pa.uuid(),
+        "bool8": pa.bool8(),
+        "struct": pa.struct([("a", pa.int8()), ("b", pa.list_(pa.string()))]),
+        "map": pa.map_(pa.string(), pa.large_list(pa.int8())),
+        "union": pa.dense_union([pa.field("a", pa.int8()), pa.field("b", pa.string())]),
+        "fixed list": pa.list_(pa.int8(), 2),
+    }[name]
+    assert digest(pa.nulls(0, kind)) == USUAL_TYPES[name]
+
+
+def test_the_content_of_a_union_of_unlike_children_keeps_its_digest() -> None:
+    value = pa.UnionArray.from_sparse(pa.array([0, 1], pa.int8()), [pa.array([1, 2]), pa.array(["a", "b"])])
+    assert digest(value) == "feaf8f1c52c884f901d03482b2b3eb80a2c7b91c"
 
 
 # -- pandas ----------------------------------------------------------------------------------------------------------
@@ -676,6 +876,31 @@ def test_an_estimator_counts_by_its_parameters_and_its_fitted_state() -> None:
 
 
 # -- polars ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not hasattr(pl, "Categories"), reason="this polars has no named categories")
+def test_named_categories_matter() -> None:
+    named = [
+        pl.Categories(),
+        pl.Categories("u"),
+        pl.Categories("v"),
+        pl.Categories("u", namespace="n"),
+        pl.Categories("u", physical=pl.UInt8),
+    ]
+    series = [pl.Series(["a", "b"], dtype=pl.Categorical(each)) for each in named]
+    assert len({digest(each) for each in series}) == len(named)
+    assert len({digest(each.dtype) for each in series}) == len(named)
+    assert len({digest(pl.DataFrame({"c": [each]})) for each in series}) == len(named)
+    assert digest(series[0]) == digest(pl.Series(["a", "b"], dtype=pl.Categorical))
+
+
+@pytest.mark.skipif(not hasattr(pl, "Extension"), reason="this polars has no extension types")
+def test_the_name_storage_and_metadata_of_an_extension_of_polars_matter() -> None:
+    kinds = [pl.Extension("n", pl.Int8), pl.Extension("n", pl.Int8, "m"), pl.Extension("o", pl.Int8)]
+    kinds.append(pl.Extension("n", pl.Int16))
+    assert len({digest(kind) for kind in kinds}) == len(kinds)
+    columns = [pl.Series([1], dtype=kind.ext_storage()).ext.to(kind) for kind in kinds]
+    assert len({digest(column) for column in columns}) == len(kinds)
 
 
 def test_chunks_of_polars_values_do_not_matter() -> None:
