@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import AsyncGeneratorType, FunctionType, GeneratorType
 from typing import Any
 
@@ -44,6 +44,7 @@ _MOCK = "a mock, whose pickle may not be readable, and whose calls only its own 
 _COLLECTION = "a Dask collection"
 """Its graph may contain futures that its creator keeps alive; Dask resolves them."""
 _ARRAY = "an array of numpy, which is not live"
+_LOSSY = "a value whose own pickles lose something, which is not live"
 MOST_LEVELS = 32
 
 
@@ -86,7 +87,8 @@ class Pickler(CodePickler):
         try:
             why = self._known[kind]
         except KeyError:
-            why = _ARRAY if (module_of(kind), kind_name(kind)) == ("numpy", "ndarray") else _what(kind)
+            name = (module_of(kind), kind_name(kind))
+            why = _ARRAY if name == ("numpy", "ndarray") else _LOSSY if name in _REDUCED else _what(kind)
             if why is None and self.of_result and is_mock(kind):
                 why = _MOCK
             self._known[kind] = why
@@ -94,6 +96,8 @@ class Pickler(CodePickler):
             return super().reducer_override(obj)
         if why is _ARRAY:
             return _reduced_array(obj)
+        if why is _LOSSY:
+            return _REDUCED[module_of(kind), kind_name(kind)](obj)
         if why is _COLLECTION:
             return cloudpickle.loads, (cloudpickle.dumps(obj),)
         raise LiveValue(obj, why)
@@ -106,6 +110,35 @@ def _reduced_array(array: Any) -> Any:
         return NotImplemented  # as numpy does
     kind = type(array)
     return kind.view, (array.copy(order="F" if flags.fnc else "C"),), False, None, None, kind.setflags
+
+
+def _reduced_text(value: Any) -> Any:
+    """Keep NULs at the end, which numpy drops."""
+    held = str.__str__(value) if isinstance(value, str) else bytes.__getitem__(value, slice(None))
+    return (type(value), (held,)) if held[-1:] in ("\0", b"\0") else NotImplemented
+
+
+def _reduced_map(kind: Any) -> Any:
+    """Keep whether the keys are sorted."""
+    import pyarrow as pa
+
+    return (pa.map_, (kind.key_field, kind.item_field, True)) if kind.keys_sorted else NotImplemented
+
+
+def _reduced_list(kind: Any) -> Any:
+    """Keep the field of the items: its name, metadata, and whether it allows nulls."""
+    import pyarrow as pa
+
+    return pa.list_, (kind.value_field, kind.list_size)
+
+
+_REDUCED: dict[tuple[str, str], Callable[[Any], Any]] = {
+    ("numpy", "str_"): _reduced_text,
+    ("numpy", "bytes_"): _reduced_text,
+    ("pyarrow.lib", "MapType"): _reduced_map,
+    ("pyarrow.lib", "FixedSizeListType"): _reduced_list,
+}
+"""How to pickle instances of classes, by module and name, whose own pickles lose something."""
 
 
 class ResultPickler(Pickler):

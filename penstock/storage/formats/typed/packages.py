@@ -33,6 +33,9 @@ def _numpy(value: Any, encoder: Encoder) -> Any:
     name = "bool" if kind == "b" else type(value).__name__
     if kind == "f" and math.isnan(value):
         return {"$numpy": name, "value": {"$bytes": _bits(value)}}
+    if kind in "SU":  # `item` drops NULs at the end
+        held = str.__str__(value) if kind == "U" else bytes.__getitem__(value, slice(None))
+        return {"$numpy": name, "value": encoder.value(held)}
     return {"$numpy": name, "value": encoder.value(value.item())}
 
 
