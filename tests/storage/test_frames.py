@@ -184,6 +184,27 @@ def test_a_polars_value_is_restored(value: Any) -> None:
         assert again.schema == value().schema
 
 
+@pytest.mark.parametrize("name", ["interval", "tensor"])
+def test_an_extension_type_of_arrow_in_a_frame_is_restored(name: str) -> None:
+    pa = pytest.importorskip("pyarrow")
+    array = {
+        "interval": lambda: pa.array(pd.arrays.IntervalArray.from_tuples([(0, 1)], closed="left")),
+        "tensor": lambda: pa.FixedShapeTensorArray.from_numpy_ndarray(np.arange(6).reshape(1, 2, 3)),
+    }[name]()
+    value = pd.DataFrame({"a": pd.arrays.ArrowExtensionArray(array)})
+    codec, again = round_trip(value)
+    assert codec != "pickle"
+    assert again.dtypes["a"].pyarrow_dtype == array.type
+
+
+@pytest.mark.skipif(not hasattr(pl, "Extension"), reason="this polars has no extension types")
+@pytest.mark.filterwarnings("ignore")
+def test_an_extension_type_of_polars_is_restored() -> None:
+    kind = pl.Extension("penstock.other", pl.Int8, "m")
+    _, again = round_trip(pl.DataFrame({"a": pl.Series([1], dtype=pl.Int8).ext.to(kind)}))
+    assert again.schema["a"] == kind
+
+
 def test_a_lazy_frame_is_refused_with_a_fix() -> None:
     with pytest.raises(SerializationError, match="plan") as caught:
         serializer_for(pl.LazyFrame({"a": [1]}))

@@ -255,6 +255,21 @@ def test_a_record_cannot_name_a_class_that_is_not_a_model(codec: str, name: str)
         back(codec, b"{}", About(type=name))
 
 
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pa.map_(pa.string(), pa.int64(), keys_sorted=True),
+        pa.list_(pa.field("x", pa.int64(), nullable=False, metadata={"unit": "m"}), 1),
+        pa.struct([("m", pa.map_(pa.string(), pa.int64(), keys_sorted=True))]),
+    ],
+    ids=["map", "fixed list", "struct"],
+)
+def test_arrow_arrays_keep_their_types(kind: Any) -> None:
+    for value in (pa.nulls(2, kind), kind, [pa.nulls(2, kind)]):
+        _, again = round_trip(value)
+        assert sameness.difference(value, again) is None
+
+
 # -- numpy
 
 
@@ -280,6 +295,66 @@ def test_arrays_are_restored_with_dtype_shape_and_order() -> None:
         np.testing.assert_array_equal(again, value)
         assert again.flags.writeable
         assert again.shape == value.shape
+
+
+@pytest.mark.needs("numpy")
+def test_arrays_keep_the_layout_of_their_dtype() -> None:
+    np = pytest.importorskip("numpy")
+    spread = np.dtype({"names": ["b", "a"], "formats": ["i4", "i2"], "offsets": [4, 0], "itemsize": 16})
+    aligned = np.dtype([("a", "i1"), ("b", "i4")], align=True)
+    for dtype in (
+        spread,
+        aligned,
+        np.dtype({"names": ["b", "a"], "formats": ["i4", "i2"], "offsets": [0, 2]}),
+        np.dtype({"names": ["b", "a"], "formats": ["i4", "i2"], "offsets": [4, 0], "titles": ["B", "A"]}),
+        np.dtype([("x", spread), ("y", aligned, (2,))]),
+        np.dtype([("x", "i1"), ("y", aligned)], align=True),
+        np.dtype([("x", np.longlong)]),
+        np.dtype(np.longlong),
+        np.dtype(np.longlong).newbyteorder(">"),
+    ):
+        for value in (np.ones(3, dtype), np.ones((2, 3), dtype, order="F"), np.ones((), dtype)):
+            codec, again = round_trip(value)
+            assert (codec, sameness.difference(value, again)) == ("npy", None), dtype
+            assert again.flags.writeable
+
+
+@pytest.mark.needs("numpy")
+def test_records_keep_the_layout_of_their_dtype() -> None:
+    np = pytest.importorskip("numpy")
+    spread = np.dtype({"names": ["b", "a"], "formats": ["i4", "i2"], "offsets": [4, 0], "itemsize": 16})
+    codec, again = round_trip(np.ones(2, spread).view(np.recarray))
+    assert (codec, type(again), again.b.tolist(), again.itemsize) == ("npy", np.recarray, [1, 1], 16)
+
+
+@pytest.mark.needs("numpy")
+@pytest.mark.parametrize("layout", ['"|O"', '"<i4"', "[1", '{"names": ["a"]}', '{"of": "<i8", "shape": ["x"]}', "7"])
+def test_a_layout_that_is_not_that_of_the_bytes_is_refused(layout: str) -> None:
+    np = pytest.importorskip("numpy")
+    _, data, about = written(np.ones(3, np.longlong))
+    with pytest.raises(SerializationError, match="a stored array cannot be read"):
+        back("npy", data, msgspec.structs.replace(about, details={**about.details, "layout": layout}))
+
+
+@pytest.mark.needs("numpy")
+def test_masked_arrays_of_structs_keep_the_mask_of_each_field() -> None:
+    np = pytest.importorskip("numpy")
+    spread = np.dtype({"names": ["b", "a"], "formats": ["i4", "i2"], "offsets": [4, 0], "itemsize": 16})
+    for dtype in (np.dtype([("a", "i4"), ("b", "i4")]), spread):
+        value = np.ma.array([(1, 2)], mask=[(1, 0)], dtype=dtype)
+        _, again = round_trip(value)
+        assert (again.dtype, again.dtype.itemsize) == (dtype, dtype.itemsize)
+        assert (again.mask.tolist(), again.tolist()) == (value.mask.tolist(), value.tolist())
+
+
+@pytest.mark.needs("numpy")
+@pytest.mark.parametrize("text", ["a\0", "\0", "", "a\0b\0\0", "\ud800\0"])
+def test_text_scalars_of_numpy_keep_nuls_at_the_end(text: str) -> None:
+    np = pytest.importorskip("numpy")
+    for value in (np.str_(text), np.bytes_(text.encode("utf-8", "surrogatepass"))):
+        for held in (value, [value], {"a": value}, {value: 1}, [value, print]):
+            _, again = round_trip(held)
+            assert sameness.difference(held, again) is None
 
 
 @pytest.mark.needs("numpy")

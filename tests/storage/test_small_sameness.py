@@ -22,6 +22,7 @@ def with_attrs(value: Any, **attrs: Any) -> Any:
 
 
 DAYS = ["2024-01-01", "2024-01-02", "2024-01-03"]
+SPREAD = np.dtype({"names": ["b", "a"], "formats": ["i4", "i2"], "offsets": [4, 0], "itemsize": 16})
 UNLIKE: dict[str, tuple[Callable[[], Any], Callable[[], Any], str]] = {
     "sign of a zero": (lambda: np.float64(0.0), lambda: np.float64(-0.0), ""),
     "long doubles": (lambda: np.longdouble(1), lambda: np.longdouble(2), ""),
@@ -30,6 +31,15 @@ UNLIKE: dict[str, tuple[Callable[[], Any], Callable[[], Any], str]] = {
     "objects in an array": (lambda: np.array([1, 1], object), lambda: np.array([1, True], object), "[1]"),
     "names of fields": (lambda: np.zeros(1, [("a", "i4")]), lambda: np.zeros(1, [("b", "i4")]), ""),
     "order in memory": (lambda: np.zeros((2, 3)), lambda: np.zeros((2, 3), order="F"), ""),
+    "alignment of fields": (
+        lambda: np.zeros(1, np.dtype([("a", "i4")], align=True)),
+        lambda: np.zeros(1, np.dtype([("a", "i4")], align=False)),
+        "",
+    ),
+    "places of fields": (lambda: np.zeros(1, SPREAD), lambda: np.zeros(1, [("b", "i4"), ("a", "i2")]), ""),
+    "values of fields": (lambda: np.array([(1, 2)], SPREAD), lambda: np.array([(1, 3)], SPREAD), "['a']"),
+    "C type of integers": (lambda: np.zeros(1, "q"), lambda: np.zeros(1, "l"), ""),
+    "NULs at the end": (lambda: np.bytes_(b"a\0"), lambda: np.bytes_(b"a"), ""),
     "unit of a timestamp": (lambda: pd.Timestamp("2024").as_unit("s"), lambda: pd.Timestamp("2024").as_unit("ms"), ""),
     "zone of a timestamp": (lambda: pd.Timestamp("2024", tz="UTC"), lambda: pd.Timestamp("2024"), ".tz"),
     "unit of a duration": (lambda: pd.Timedelta(1, "D").as_unit("s"), lambda: pd.Timedelta(1, "D").as_unit("ms"), ""),
@@ -111,6 +121,11 @@ UNLIKE: dict[str, tuple[Callable[[], Any], Callable[[], Any], str]] = {
     "null in an Arrow array": (lambda: pa.array([1, 0]), lambda: pa.array([1, None]), "[1]"),
     "type of an Arrow scalar": (lambda: pa.scalar(1, pa.int8()), lambda: pa.scalar(1, pa.int16()), ""),
     "value of an Arrow scalar": (lambda: pa.scalar(1.0), lambda: pa.scalar(2.0), ""),
+    "shape of Arrow tensors": (
+        lambda: pa.nulls(1, pa.fixed_shape_tensor(pa.int8(), (2, 3))),
+        lambda: pa.nulls(1, pa.fixed_shape_tensor(pa.int8(), (3, 2))),
+        "",
+    ),
     "an Arrow field": (lambda: pa.field("a", pa.int8()), lambda: pa.field("a", pa.int16()), "<part"),
 }
 

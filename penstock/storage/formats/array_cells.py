@@ -82,7 +82,7 @@ class MaskedSerializer:
 
     def can(self, value: Any) -> bool:
         numpy = loaded("numpy")
-        if numpy is None or type(value) is not numpy.ma.MaskedArray or value.dtype.names:
+        if numpy is None or type(value) is not numpy.ma.MaskedArray or value.dtype.names is not None:
             return False
         return type(value.data) is numpy.ndarray and NumpySerializer().can(value.data)
 

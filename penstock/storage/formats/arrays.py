@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import math
 import struct
 from typing import Any, BinaryIO
 
+import msgspec
+
 from penstock.errors import SerializationError
 from penstock.imported import loaded
+from penstock.storage.formats.dtypes import dtype_of, layout_of
 from penstock.storage.records.records import About
 
 _MAGIC = b"\x93NUMPY"
@@ -19,6 +23,9 @@ _MAX_FIRST = 60_000
 _KINDS = ("ndarray", "memmap", "matrix", "recarray")
 _SHOWN = 200
 _READ_ONLY = "read_only"
+_LAYOUT = "layout"
+_MAX_LAYOUT = 8 << 10
+"""In bytes. Descriptions of dtypes are stored in records, which are small."""
 
 
 class NumpySerializer:
@@ -36,16 +43,22 @@ class NumpySerializer:
         if type(value).__module__.partition(".")[0] != "numpy" or value.dtype.hasobject or value.dtype.metadata:
             return False
         # numpy pickles arrays of other types, such as its variable-length strings.
-        if value.dtype.kind == "T" or numpy.lib.format.descr_to_dtype(_descr(value.dtype)) != value.dtype:
+        if value.dtype.kind == "T":
             return False
-        return len(repr(_descr(value.dtype))) < _MAX_HEADER // 2
+        found = _in_file(value.dtype)
+        return found is not None and len(repr(_descr(found[0]))) < _MAX_HEADER // 2
 
     def write(self, value: Any, file: BinaryIO) -> About:
         import numpy
 
-        numpy.lib.format.write_array(file, numpy.asarray(value), _version(value.dtype), allow_pickle=False)
+        dtype, layout = _in_file(value.dtype) or (value.dtype, "")
+        array = numpy.asarray(value)
+        array = array if dtype == value.dtype else array.view(dtype)
+        numpy.lib.format.write_array(file, array, _version(dtype), allow_pickle=False)
         kind = type(value).__name__
         details = {"dtype": str(value.dtype)[:_SHOWN], **facts_of_flags(value)}
+        if layout:
+            details[_LAYOUT] = layout
         if _has_long_floats(value.dtype):
             details["longdouble"] = _long_float()
         return About(type="" if kind == "ndarray" else kind, rows=len(value) if value.ndim else None, details=details)
@@ -70,7 +83,42 @@ class NumpySerializer:
         array = numpy.ndarray(shape, dtype, buffer=data.toreadonly() if fixed else data, offset=start, order=order)
         if data.readonly and not fixed:
             array = array.copy(order=order)
+        if _LAYOUT in about.details:
+            array = array.view(_dtype_said(about.details[_LAYOUT], dtype.itemsize))
         return array if not about.type else _of_class(array, about.type)
+
+
+def _in_file(dtype: Any) -> tuple[Any, str] | None:
+    """Return the dtype for the header of a file, and the layout if the header does not describe it completely.
+
+    A dtype that a header cannot describe at all becomes plain bytes. Returns None if it cannot be preserved.
+    """
+    import numpy
+
+    said = layout_of(dtype)
+    back = None
+    with contextlib.suppress(ValueError, TypeError):  # fields out of order, overlapping, of arrays with titles
+        back = numpy.lib.format.descr_to_dtype(_descr(dtype))
+    if back == dtype and layout_of(back) == said:
+        return dtype, ""
+    try:
+        layout = msgspec.json.encode(said)
+        kept = layout_of(dtype_of(msgspec.json.decode(layout))) == said
+    except (TypeError, ValueError, msgspec.MsgspecError):  # titles may be any objects
+        return None
+    if not kept or not dtype.itemsize or len(layout) > _MAX_LAYOUT:
+        return None
+    return (dtype if back == dtype else numpy.dtype(f"V{dtype.itemsize}")), layout.decode()
+
+
+def _dtype_said(layout: str, itemsize: int) -> Any:
+    try:
+        dtype = dtype_of(msgspec.json.decode(layout))
+    except (ValueError, TypeError, KeyError, msgspec.MsgspecError, RecursionError, MemoryError) as error:
+        raise SerializationError("a stored array cannot be read", because=f"its layout is damaged: {error}") from error
+    if dtype.hasobject or dtype.kind == "T" or dtype.itemsize != itemsize:
+        raise SerializationError("a stored array cannot be read", because="its layout is not that of its bytes")
+    return dtype
 
 
 def facts_of_flags(array: Any) -> dict[str, str]:

@@ -16,8 +16,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from blake3 import blake3
 
-from penstock.errors import SerializationError
+from penstock.errors import CodecRefused, SerializationError
 from penstock.storage.formats.arrow.parquet_reading import check_unpacked
+from penstock.storage.formats.arrow.schemas import check_parquet
 from penstock.storage.formats.classes import is_believed
 from penstock.storage.records.records import About
 
@@ -36,8 +37,9 @@ def keeps(value: Any, suffix: str) -> bool:
         _calm(lambda: _write(frame.clear(), sink, suffix))
         back = _calm(lambda: _read(io.BytesIO(sink.getvalue()), suffix))
         if suffix == ".parquet":
+            check_parquet(memoryview(sink.getvalue()))  # as reading does
             pq.ParquetFile(pa.BufferReader(sink.getvalue()))  # as other programs do
-    except (SerializationError, pl.exceptions.PolarsError, pa.ArrowException, OSError):
+    except (SerializationError, CodecRefused, pl.exceptions.PolarsError, pa.ArrowException, OSError):
         return False
     return bool(back.schema == frame.schema)
 

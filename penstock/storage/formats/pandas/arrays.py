@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from penstock.storage.formats.arrow.schemas import unknown_extensions
 from penstock.storage.formats.pandas.objects import decode_objects, encode_objects
 from penstock.storage.formats.pandas.zones import decode_zone, encode_zone
 from penstock.storage.formats.typed.json import Unkept
@@ -49,7 +50,8 @@ def encode_array(values: Any) -> tuple[Any, Kind]:
 
 def decode_array(array: Any, kind: Kind) -> Any:
     """Restore the pandas or numpy array from an Arrow array with any chunks. Raises any exception if that fails."""
-    return _DECODERS[kind[0]](_storage(array), kind)
+    own = kind[0] == "arrow"  # only these dtypes have Arrow's extension types as their own
+    return _DECODERS[kind[0]](array if own else _storage(array), kind)
 
 
 def _storage(array: Any) -> Any:
@@ -153,7 +155,11 @@ _MAJOR = int(pd.__version__.partition(".")[0])
 
 
 def _encode_arrow(array: Any, dtype: Any) -> tuple[Any, Kind]:
-    return array.__arrow_array__(), ["arrow"]
+    made = array.__arrow_array__()
+    extension = unknown_extensions(pa.schema([("", made.type)]))
+    if extension:
+        raise Unkept(array, "", f"a column of the extension type {extension}")
+    return made, ["arrow"]
 
 
 def _decode_arrow(array: Any, kind: Kind) -> Any:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from penstock.storage.formats.dtypes import layout_of
+
 Inside = list[tuple[str, Any]]
 
 
@@ -17,17 +19,29 @@ def apart_of_package(value: Any) -> tuple[Any, Inside] | None:
 def _numpy(value: Any) -> tuple[Any, Inside] | None:
     import numpy as np
 
+    if isinstance(value, np.void) and value.dtype.names:
+        return _dtype_face(value.dtype), _fields(value)
     if isinstance(value, np.generic) and not value.dtype.hasobject:
         # The bytes of a longdouble contain padding with undefined content.
-        return (str(value.dtype), repr(value) if value.dtype.char in "gG" else value.tobytes()), []
+        return (_dtype_face(value.dtype), repr(value) if value.dtype.char in "gG" else value.tobytes()), []
     if not isinstance(value, np.ndarray):
         return None
-    face = (value.dtype.descr if value.dtype.names else str(value.dtype), value.shape, value.flags.f_contiguous)
+    face = (_dtype_face(value.dtype), value.shape, value.flags.f_contiguous)
+    if value.dtype.names:
+        return face, _fields(value)
     if value.dtype.char in "gG":
         return face, [(f"[{i}]", item) for i, item in enumerate(value.ravel(order="K"))]
     if value.dtype.hasobject or value.dtype.kind == "T":
         return face, [(f"[{i}]", item) for i, item in enumerate(value.ravel(order="K").tolist())]
     return (*face, value.tobytes()), []
+
+
+def _fields(value: Any) -> Inside:
+    return [(f"[{name!r}]", value[name]) for name in value.dtype.names]  # the bytes between fields are undefined
+
+
+def _dtype_face(dtype: Any) -> Any:
+    return str(dtype) if dtype.kind == "T" else layout_of(dtype)  # numpy finds aligned and packed structs equal
 
 
 def _pandas(value: Any) -> tuple[Any, Inside] | None:
@@ -96,17 +110,24 @@ def _polars(value: Any) -> tuple[Any, Inside] | None:
     return None
 
 
+def _arrow_face(kind: Any) -> bytes:
+    """Return all of a type, with the parameters of extensions and metadata of nested fields, which its name omits."""
+    import pyarrow as pa
+
+    return bytes(pa.schema([pa.field("", kind)]).serialize())
+
+
 def _arrow(value: Any) -> tuple[Any, Inside] | None:
     import pyarrow as pa
 
     if isinstance(value, pa.Table | pa.RecordBatch):
-        metadata = [(field.name, str(field.type), field.nullable, field.metadata) for field in value.schema]
+        metadata = [(field.name, _arrow_face(field.type), field.nullable, field.metadata) for field in value.schema]
         columns = [(f"[{i}]", column.to_pylist()) for i, column in enumerate(value.columns)]
         return (value.num_rows, metadata, value.schema.metadata), columns
     if isinstance(value, pa.Array | pa.ChunkedArray):
-        return str(value.type), [("", value.to_pylist())]
+        return _arrow_face(value.type), [("", value.to_pylist())]
     if isinstance(value, pa.Scalar):
-        return str(value.type), [("", value.as_py())]
+        return _arrow_face(value.type), [("", value.as_py())]
     return None
 
 
