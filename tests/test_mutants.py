@@ -84,6 +84,7 @@ def _with_source() -> None:
         pytest.skip("there is no source tree beside the tests")
 
 
+@pytest.mark.slow
 def test_samples_are_reproducible_and_cover_every_room() -> None:
     _with_source()
     assert sample(40, "a") == sample(40, "a") != sample(40, "b")

@@ -53,6 +53,7 @@ CONTEXT = click.Context(main)
 
 
 @pytest.mark.skipif(os.environ.get("PENSTOCK_CORE_ONLY") == "1", reason="the source is not beside these tests")
+@pytest.mark.slow
 def test_commands_in_messages_exist_with_their_options() -> None:
     lines = [text for source in SOURCES for text in texts_of(source) if "penstock " in text]
     assert len(lines) > 30

@@ -138,6 +138,7 @@ def test_names_are_none_outside_runs() -> None:
     assert flow_run.run_count == 0
 
 
+@pytest.mark.slow
 def test_logs_and_prints_of_a_script_are_shown_by_default(tmp_path: Path) -> None:
     script = tmp_path / "job.py"
     script.write_text(

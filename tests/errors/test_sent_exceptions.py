@@ -165,6 +165,7 @@ def test_a_chain_without_end_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     assert length == 200
 
 
+@pytest.mark.slow
 def test_a_cause_that_holds_too_much_arrives_as_text() -> None:
     large = chained(KeyError(bytearray(MOST_BYTES)), cause=OSError("c"))
     again = sent(chained(ValueError("a"), cause=large))

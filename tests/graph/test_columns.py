@@ -851,6 +851,7 @@ def test_the_order_of_entries_in_a_sparse_array_does_not_matter() -> None:
 
 
 @pytest.mark.needs("sklearn")
+@pytest.mark.slow
 def test_an_estimator_counts_by_its_parameters_and_its_fitted_state() -> None:
     from sklearn.linear_model import LinearRegression, Ridge
     from sklearn.neighbors import KNeighborsClassifier
@@ -959,6 +960,7 @@ def test_different_polars_expressions_have_different_digests() -> None:
     assert len({digest(value) for value in _expressions()}) == len(_expressions())
 
 
+@pytest.mark.slow
 def test_equal_polars_expressions_have_equal_digests_in_another_process() -> None:
     code = "from tests.graph import test_columns as here; print([here.digest(one) for one in here._expressions()])"
     root = Path(__file__).parents[2]

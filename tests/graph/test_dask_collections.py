@@ -75,6 +75,7 @@ def test_the_functions_of_a_recipe_count() -> None:
     assert digest(frame().a) != digest(frame().b)
 
 
+@pytest.mark.slow
 def test_a_deep_recipe_needs_no_recursion() -> None:
     value = dask.delayed(plus)(1)
     for _ in range(3000):

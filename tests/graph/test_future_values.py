@@ -187,6 +187,7 @@ def test_futures_in_an_array_of_objects_arrive_as_values(runner: Any) -> None:
 
 @pytest.mark.needs("numpy")
 @pytest.mark.parametrize("runner", [ThreadRunner(2), ProcessRunner(2)], ids=["threads", "processes"])
+@pytest.mark.slow
 def test_an_array_keeps_its_memory_order_as_an_argument(runner: Any) -> None:
     import numpy as np
 

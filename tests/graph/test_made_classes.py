@@ -231,6 +231,7 @@ def scaling(factor: int) -> Any:
     return Scaled(0)
 
 
+@pytest.mark.slow
 def test_an_object_whose_class_has_lost_its_source_has_a_digest() -> None:
     def read_back(value: object) -> str:
         return subprocess.run(

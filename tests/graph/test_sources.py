@@ -299,6 +299,7 @@ def test_a_function_without_source_is_an_error_with_a_fix() -> None:
     assert "define it in a file" in caught.value.hint
 
 
+@pytest.mark.slow
 def test_at_a_prompt_without_source_the_error_names_the_policy_that_works_there(tmp_path: Path) -> None:
     typed = """
 import sys

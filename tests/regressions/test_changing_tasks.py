@@ -263,6 +263,7 @@ def test_a_list_to_which_several_tasks_only_add_is_no_constant(settings: Any) ->
     assert ran == [2], "only the uncached task runs again"
 
 
+@pytest.mark.slow
 def test_a_setting_deep_inside_a_large_constant_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PENSTOCK_STORE", str(tmp_path / "store"))
     table = {number: {"rate": 1} for number in range(12_000)}

@@ -315,6 +315,7 @@ def test_only_indexes_that_earlier_releases_would_misread_have_the_next_version(
 
 
 @pytest.mark.parametrize("text", [b"x", b"[]", b"\xff"])
+@pytest.mark.slow
 def test_a_table_with_metadata_under_the_name_of_pandas_is_computed_once_and_kept(text: bytes) -> None:
     import pyarrow as pa
 

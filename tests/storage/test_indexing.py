@@ -155,10 +155,12 @@ def test_a_replaced_recipe_entry_is_read_in_its_new_form() -> None:
     assert keys == ["old", "old", "new", *["old"] * (MIN_BATCH - 3)]
 
 
+@pytest.mark.slow
 def test_reads_match_the_store_at_every_step_whatever_the_index_forgets_or_learns_late() -> None:
     run_state_machine_as_test(_machine(closings=True), settings=settings(max_examples=60, stateful_step_count=30))  # type: ignore[no-untyped-call]
 
 
+@pytest.mark.slow
 def test_without_closings_the_same_steps_find_a_stale_read() -> None:
     with pytest.raises(StaleRead):
         run_state_machine_as_test(_machine(closings=False), settings=settings(max_examples=200, print_blob=False))  # type: ignore[no-untyped-call]

@@ -105,6 +105,7 @@ def test_other_programs_can_read_the_parts_by_a_pattern(results: ResultStore) ->
     assert ds.dataset(sorted(files)).to_table().equals(whole())
 
 
+@pytest.mark.slow
 def test_the_record_describes_the_value_and_stays_small(results: ResultStore) -> None:
     record = publish(results, batches(200))
     data = results.store.get(record.slot_name)

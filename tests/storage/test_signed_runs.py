@@ -188,6 +188,7 @@ def test_an_index_entry_cannot_lead_to_another_signed_result(
     assert ran == []
 
 
+@pytest.mark.slow
 def test_an_unsigned_table_is_refused_if_signatures_are_required(
     keys: Path, shared: ResultStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -210,6 +210,7 @@ def test_readers_see_transactions_as_a_whole_in_tens_of_thousands_of_short_world
 
 
 @pytest.mark.parametrize("wrong", ["decides first", "decides twice", "counts too early"])
+@pytest.mark.slow
 def test_mistakes_with_transactions_are_found(wrong: str) -> None:
     worlds = (TransactionWorld(seed, rounds=6, wrong=wrong) for seed in range(500))
     with pytest.raises(Violation):
