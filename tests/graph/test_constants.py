@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 
+from penstock.graph.constants.contents import content_of
 from penstock.graph.constants.modified import modified_by
 from penstock.graph.constants.places import places_of
+from penstock.graph.constants.turns import Turns
 
 CONFIG: dict[str, Any] = {}
 COUNT = 0
@@ -351,3 +353,25 @@ def test_a_default_that_its_function_only_reads_is_a_constant(monkeypatch: pytes
 
 def test_operators_modify_their_first_argument() -> None:
     assert "CONFIG" in modified_by([sets_by_operator]).stored  # type: ignore[list-item]
+
+
+@pytest.mark.needs("pandas")
+def test_tables_of_many_cells_are_compared_by_identity() -> None:
+    import pandas as pd
+
+    assert content_of(pd.DataFrame([[0] * 20] * 50), pd.DataFrame) is not None
+    assert content_of(pd.DataFrame([[0] * 21] * 50), pd.DataFrame) is None
+
+
+def test_code_that_is_noted_later_is_told_to_the_witnesses_there_are() -> None:
+    class Witness:
+        told: list[Any] = []  # noqa: RUF012
+
+        def beside(self, others: Any) -> None:
+            self.told += others
+
+    turns = Turns()
+    turns.watch("task", Witness(), "code")  # type: ignore[arg-type]
+    turns.note_code(modified_by)
+    turns.note_code(modified_by)
+    assert len(Witness.told) == 1

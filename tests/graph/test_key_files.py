@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from penstock.errors import ParameterError
-from penstock.graph.key_files import FileWitness, read_files
+from penstock.graph.key_files import FileWitness, _folder, read_files
 from penstock.input_files import file_digest, file_stamp, matching_files
 
 
@@ -144,3 +144,11 @@ def test_a_real_folder_is_compared_by_its_stamp(tmp_path: Path) -> None:
 def test_a_folder_is_no_input_file(tmp_path: Path) -> None:
     with pytest.raises(ParameterError, match="is a folder"):
         file_digest(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "folder"),
+    [("a/b.csv", "a"), ("a/*.csv", "a"), ("b.csv", os.curdir), ("a*/b.csv", None), ("a/**", None)],
+)
+def test_only_patterns_without_wildcards_in_folders_have_one_folder(pattern: str, folder: str | None) -> None:
+    assert _folder(pattern) == folder

@@ -22,6 +22,7 @@ from penstock.digests import python
 from penstock.digests.code import syntax
 from penstock.digests.code.cells import newest_fit
 from penstock.digests.code.syntax import class_syntax, function_code_digest, function_syntax, module_syntax
+from penstock.digests.definitions import own_class
 from penstock.digests.definitions.attached import attached
 from penstock.digests.python import digest, register_digest
 from penstock.digests.sources import task_source
@@ -323,3 +324,34 @@ def test_code_that_is_no_longer_what_a_digest_covered_is_not_noted() -> None:
     made: dict[str, Any] = {}
     exec("def from_text(x):\n    return x\n", made)
     assert read_code(made["from_text"], "task_code", "0" * 40) is None
+
+
+class Marker:
+    """Has no digest of its own."""
+
+
+UNSET = Marker()
+
+
+def test_a_marker_in_the_notes_of_code_is_told_by_its_class() -> None:
+    assert reading._digest_of(object(), "x") == "marker"
+    assert reading._digest_of(UNSET, "x").endswith(":Marker")
+
+
+def test_only_pairs_of_names_and_parts_are_assigned_one_by_one() -> None:
+    def assigned(text: str) -> list[tuple[str, str]]:
+        return [(name, ast.unparse(value)) for name, value in own_class._assigned(ast.parse(text).body[0])]
+
+    assert assigned("a, b = 1, 2") == [("a", "1"), ("b", "2")]
+    assert assigned("a, b = both()") == []
+    assert assigned("a[0] = 1, 2") == []
+
+
+def test_a_special_method_that_was_set_later_is_attached() -> None:
+    class Sized:
+        def __len__(self) -> int:
+            return 1
+
+    assert [name for name, _ in attached(Sized, lambda _: True)] == []
+    Sized.__len__ = lambda self: 2  # type: ignore[method-assign]
+    assert [name for name, _ in attached(Sized, lambda _: True)] == ["__len__"]

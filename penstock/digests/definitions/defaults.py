@@ -20,10 +20,8 @@ def changed_defaults(
 
     Defaults whose expressions only running them could tell count as they are stated.
     """
-    for _, part in parts_of(item):
-        function = unwrapped(part, is_project)
-        if type(function) is not FunctionType:
-            continue
+    found = [unwrapped(part, is_project) for _, part in parts_of(item)]
+    for function in (each for each in found if type(each) is FunctionType):
         code = function.__code__
         node = next((each for each in nodes if each.name == code.co_name and _spans(each, code.co_firstlineno)), None)
         if node is None:
