@@ -127,7 +127,7 @@ PANDAS: dict[str, Callable[[], Any]] = {
         range(3), index=pd.MultiIndex.from_tuples([("a", None), ("b", 2**53), ("b", 2**53 + 1)])
     ),
     "multi code of nan": lambda: (
-        pd.DataFrame({"a": ["x", None], "b": [1, 2], "c": [1, 1]}).groupby(["a", "b"], dropna=False).sum()
+        pd.DataFrame({"a": [1.5, None], "b": [1, 2], "c": [1, 1]}).groupby(["a", "b"], dropna=False).sum()
     ),
     "multi repeated labels": lambda: pd.DataFrame(
         {"a": [1, 2]}, index=pd.MultiIndex([["u", "u"], [1, 2]], [[0, 1], [-1, 0]], verify_integrity=False)
