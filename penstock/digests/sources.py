@@ -21,7 +21,7 @@ from penstock.digests.code.made_classes import is_made, is_placeless, members, p
 from penstock.digests.code.named_classes import is_local
 from penstock.digests.definitions.annotated import Annotated
 from penstock.digests.definitions.attached import asked_in, attached, is_asked
-from penstock.digests.definitions.behind import behind, home_of, is_ours
+from penstock.digests.definitions.behind import behind, home_of, is_ours, own_package
 from penstock.digests.definitions.content import MADE_BY_FUNCTION, content_of, source_or_byte_code
 from penstock.digests.definitions.held import code_held_by, code_of_wrapper
 from penstock.digests.definitions.mentioned import BUILTIN, Named, find
@@ -146,7 +146,7 @@ class Reach:
 
     def __init__(self, fn: Any, is_project: Callable[[str], bool] | None = None) -> None:
         root = behind(fn, is_project or is_project_module)
-        package = importable_name(root)[0].partition(".")[0]
+        package = own_package(root)
         note_sources()
 
         def followed(module: str) -> bool:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import array
 import ast
+import bisect
 import collections
 import functools
 import io
 import linecache
+import operator
 import os
 import struct
 import sys
@@ -24,8 +26,9 @@ from penstock.digests.code.cells import newest_fit
 from penstock.digests.code.syntax import class_syntax, function_code_digest, function_syntax, module_syntax
 from penstock.digests.definitions import own_class
 from penstock.digests.definitions.attached import attached
+from penstock.digests.definitions.behind import home_of, own_package
 from penstock.digests.python import digest, register_digest
-from penstock.digests.sources import task_source
+from penstock.digests.sources import Reach, task_source
 from penstock.errors import DigestError
 from penstock.graph.code import reading
 from penstock.graph.code.reading import read_code, told
@@ -355,3 +358,24 @@ def test_a_special_method_that_was_set_later_is_attached() -> None:
     assert [name for name, _ in attached(Sized, lambda _: True)] == []
     Sized.__len__ = lambda self: 2  # type: ignore[method-assign]
     assert [name for name, _ in attached(Sized, lambda _: True)] == ["__len__"]
+
+
+def added(x: int, y: int) -> int:
+    return x + y
+
+
+@pytest.mark.parametrize(
+    "called",
+    [functools.partial(added, 1), operator.itemgetter(0), bisect.bisect_right],
+    ids=["partial", "itemgetter", "builtin"],
+)
+def test_no_code_of_python_itself_is_a_piece_of_a_task(called: Any) -> None:
+    # It differs between versions of Python.
+    root, *others = [value for value, _ in Reach(called).pieces()]
+    assert root is called
+    assert {home_of(value).partition(".")[0] for value in others} <= {"penstock", "tests"}
+
+
+def test_of_a_partial_the_package_of_its_function_counts() -> None:
+    assert own_package(functools.partial(functools.partial(told, 1), 2)) == "penstock"
+    assert own_package(functools.partial(len)) is None

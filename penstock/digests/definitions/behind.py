@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable
 from types import FunctionType, MethodType
 from typing import Any
 
 from penstock.digests.mocks import mock_behind
+from penstock.digests.names import importable_name
 from penstock.objects.questions import ABSENT, ask
 from penstock.objects.texts import module_of, package_of
 
@@ -43,3 +45,14 @@ def home_of(value: Any) -> str:
     if isinstance(value, FunctionType):
         return str(value.__globals__.get("__name__") or value.__module__)
     return module_of(value if isinstance(value, type) else type(value))
+
+
+def own_package(root: Any) -> str | None:
+    """Return the package whose code counts with a task, even if it is installed.
+
+    None if it is Python's own, such as `functools`, which differs between versions.
+    """
+    while isinstance(root, functools.partial):
+        root = root.func
+    package = importable_name(root)[0].partition(".")[0]
+    return None if package in sys.stdlib_module_names else package
