@@ -10,7 +10,7 @@ from typing import Any
 
 from penstock.digests.large import PLAIN
 from penstock.objects.questions import ABSENT
-from penstock.objects.records import contents_of, fields_of
+from penstock.objects.records import fields_of, held_values
 from penstock.objects.texts import repr_of
 
 
@@ -88,7 +88,7 @@ def _parts(arguments: Mapping[str, Any]) -> Iterator[Any]:
         seen.add(id(item))
         if type(item) not in _CONTAINERS:
             stack.extend((fields_of(item) or {}).values())
-            stack.extend(contents_of(item) or ())
+            stack.extend(held_values(item))
         if base is not None:
             stack.extend(base.__iter__(item))
             if base is dict:

@@ -17,7 +17,7 @@ from penstock.digests.refs import OwnDefault, Ref
 from penstock.errors import TracingError
 from penstock.graph.futures import Future, FutureList, Futures
 from penstock.objects.questions import ask, has, is_mock
-from penstock.objects.records import contents_of, fields_of, is_record, set_field, with_contents
+from penstock.objects.records import fields_of, has_held_values, held_values, is_record, set_field, with_held_values
 from penstock.objects.texts import kind_of
 
 SMALL = (_PLAIN - {bytes, str}) | {OwnDefault}
@@ -80,7 +80,7 @@ def _walk(value: Any, leaf: Callable[[Any], Any], done: dict[int, Any]) -> Any:
         return [_walk(v, leaf, done) for v in value]
     if kind is Futures:
         return {_walk(v, leaf, done) for v in value}
-    if issubclass(kind, _CONTAINERS) or is_record(kind) or contents_of(value) is not None:
+    if issubclass(kind, _CONTAINERS) or is_record(kind) or has_held_values(value):
         if id(value) not in done:
             if not stands_for_nodes(value):
                 return leaf(value)
@@ -92,8 +92,8 @@ def _walk(value: Any, leaf: Callable[[Any], Any], done: dict[int, Any]) -> Any:
 
 def _rebuilt(value: Any, leaf: Callable[[Any], Any], done: dict[int, Any]) -> Any:
     """Rebuild an object with fields, or a container of another type, with other contents."""
-    if contents_of(value) is not None:
-        return with_contents(value, lambda part: _walk(part, leaf, done))
+    if has_held_values(value):
+        return with_held_values(value, lambda part: _walk(part, leaf, done))
     if isinstance(value, tuple | set | frozenset):
         return type(value)(_walk(v, leaf, done) for v in value)
     twin = copy.copy(value)
@@ -123,7 +123,7 @@ def stands_for_nodes(value: Any) -> bool:
         elif issubclass(type(item), (*_CONTAINERS, Futures)):
             inside = item
         if type(item) not in _WITHOUT_FIELDS:
-            inside = (*inside, *_fields(item).values(), *(contents_of(item) or ()))
+            inside = (*inside, *_fields(item).values(), *held_values(item))
         if id(item) not in seen:
             seen.add(id(item))
             stack.extend(v for v in inside if type(v) not in _PLAIN)

@@ -19,6 +19,7 @@ from penstock.errors import is_a
 from penstock.objects.code_pickles import CodePickler
 from penstock.objects.places import parts, place_of
 from penstock.objects.questions import is_mock
+from penstock.objects.records import defaults_of
 from penstock.objects.texts import kind_name, module_of, text_of, told
 from penstock.objects.tracebacks import place_in_users_code
 
@@ -192,10 +193,7 @@ def _of_code(value: Any) -> Iterator[tuple[str, Any]]:
         for name in cloudpickle.cloudpickle._extract_code_globals(value.__code__):
             if name in value.__globals__:
                 yield f".<global {name}>", value.__globals__[name]
-        positional = value.__code__.co_varnames[: value.__code__.co_argcount]
-        defaults = dict(zip(reversed(positional), reversed(value.__defaults__ or ()), strict=False))
-        for name, default in (defaults | (value.__kwdefaults__ or {})).items():
-            yield f".<default {name}>", default
+        yield from ((f".<default {name}>", default) for name, default in defaults_of(value).items())
     elif issubclass(type(value), type):
         for name, item in list(type.__dict__["__dict__"].__get__(value).items()):
             if type(item) is property:

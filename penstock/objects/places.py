@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from penstock.objects.records import contents_of
+from penstock.objects.records import held_values
 from penstock.objects.texts import package_of, repr_of
 
 MOST = 20_000
@@ -34,9 +34,10 @@ def place_of(value: object, is_it: Callable[[Any], bool], *, most: int = MOST) -
 def parts(value: Any) -> Iterable[tuple[str, Any]]:
     """Yield the parts of a value with their paths: items, attributes, and what a function is bound to."""
     kind = type(value)
-    for item in contents_of(value) or ():
-        yield "{…}", item
-    if kind in _NO_PARTS or package_of(kind) in _DATA or value is sys.stdout or value is sys.stderr:
+    if kind in _NO_PARTS or value is sys.stdout or value is sys.stderr:
+        return
+    if package_of(kind) in _DATA:
+        yield from (("{…}", item) for item in held_values(value))
         return
     if issubclass(kind, dict):
         for key, item in list(dict.items(value)):
@@ -65,6 +66,7 @@ def parts(value: Any) -> Iterable[tuple[str, Any]]:
             yield f".args[{place}]", item
     for name, item in _attributes(kind, value).items():
         yield f".{name}", item
+    yield from (("{…}", item) for item in held_values(value))  # last: what is also an attribute has a better path
 
 
 _NO_PARTS = frozenset({int, str, float, bool, type(None), bytes, complex, bytearray, type, types.ModuleType})
@@ -72,7 +74,7 @@ _NO_PARTS = frozenset({int, str, float, bool, type(None), bytes, complex, bytear
 
 _ARGS: Callable[[BaseException], tuple[Any, ...]] = BaseException.__dict__["args"].__get__
 _DATA = frozenset({"numpy", "pandas", "polars", "pyarrow"})
-"""Packages whose objects contain only data and are not searched."""
+"""Packages whose objects contain only data and are not searched, except arrays of objects."""
 
 
 def _shown(key: object) -> str:

@@ -1,4 +1,4 @@
-"""What objects hold: the fields that their class declares, and the contents of views, namespaces and arrays of objects.
+"""What objects hold: declared fields, defaults of functions, and the values in views, namespaces and arrays of objects.
 
 Fields are declared by dataclasses, attrs classes, msgspec structs and pydantic models.
 """
@@ -55,7 +55,14 @@ def set_field(value: Any, name: str, held: Any) -> None:
     assign(value, name, held)
 
 
-# -- contents that are no fields -------------------------------------------------------------------------------------
+def defaults_of(function: types.FunctionType) -> dict[str, Any]:
+    """Return the defaults of a function's parameters, by name."""
+    positional = function.__code__.co_varnames[: function.__code__.co_argcount]
+    defaults = dict(zip(reversed(positional), reversed(function.__defaults__ or ()), strict=False))
+    return defaults | (function.__kwdefaults__ or {})
+
+
+# -- values that are in no fields ------------------------------------------------------------------------------------
 
 _VIEWED: tuple[dict[Any, Any], ...] = ({}, OrderedDict())
 VIEWS = {type(getattr(of, name)()): name for of in _VIEWED for name in ("keys", "values", "items")}
@@ -68,8 +75,13 @@ def behind_view(value: Any) -> Any:
     return behind
 
 
-def contents_of(value: Any) -> list[Any] | None:
-    """Return the contents of a view, chain of mappings, namespace or array of objects; None for other objects."""
+def has_held_values(value: Any) -> bool:
+    """Return whether an object is a view of a mapping, a chain of mappings, a namespace or an array of objects."""
+    return type(value) in _HOLDERS or _is_array_of_objects(value)
+
+
+def held_values(value: Any) -> list[Any]:
+    """Return what such an object holds; nothing for other objects."""
     kind = type(value)
     if kind in _VIEWS_OF_MAPPINGS:
         return [behind_view(value)]
@@ -77,13 +89,11 @@ def contents_of(value: Any) -> list[Any] | None:
         return list(value.maps)
     if kind is types.SimpleNamespace:
         return list(vars(value).values())
-    if _is_array_of_objects(value):
-        return list(value.ravel().tolist())
-    return None
+    return list(value.ravel().tolist()) if _is_array_of_objects(value) else []
 
 
-def with_contents(value: Any, part: Callable[[Any], Any]) -> Any:
-    """Return such an object with `part(each)` for each of its contents."""
+def with_held_values(value: Any, part: Callable[[Any], Any]) -> Any:
+    """Return such an object with `part(each)` for each value that it holds."""
     kind = type(value)
     if kind in VIEWS:
         return getattr(part(behind_view(value)), VIEWS[kind])()
@@ -99,7 +109,8 @@ def with_contents(value: Any, part: Callable[[Any], Any]) -> Any:
     return new
 
 
-_VIEWS_OF_MAPPINGS = {*VIEWS, types.MappingProxyType}
+_VIEWS_OF_MAPPINGS = frozenset({*VIEWS, types.MappingProxyType})
+_HOLDERS = _VIEWS_OF_MAPPINGS | {ChainMap, types.SimpleNamespace}
 
 
 def _is_array_of_objects(value: Any) -> bool:

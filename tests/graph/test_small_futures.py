@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import types
 from typing import Any
 
 import pytest
 
 from penstock import flow, task, wait
 from penstock.errors import TracingError
+from penstock.objects.places import place_of
 
 
 @task
@@ -89,3 +91,9 @@ def test_table_libraries_read_the_table_behind_a_future() -> None:
     table = pa.table({"a": [1, 2]})
     assert in_flow(lambda future: pa.table(future).equals(table), table) is True
     assert not in_flow(lambda future: hasattr(future, "__arrow_c_stream__"), 5)
+
+
+def test_what_is_in_a_namespace_is_found_by_its_attribute_and_what_is_behind_a_view_without_one() -> None:
+    wanted = object()
+    assert place_of(types.SimpleNamespace(held=[wanted]), lambda part: part is wanted) == ".held[0]"
+    assert place_of({"a": wanted}.values(), lambda part: part is wanted) == "{…}['a']"

@@ -13,6 +13,7 @@ from penstock.digests.names import is_project_module
 from penstock.errors import DigestError
 from penstock.objects.places import place_of
 from penstock.objects.questions import is_pending
+from penstock.objects.records import defaults_of
 from penstock.objects.texts import repr_of
 
 
@@ -50,9 +51,6 @@ def _held_by(fn: Any) -> Iterator[tuple[str, Any]]:
         yield from _held_by(fn.__func__)
     elif isinstance(fn, FunctionType):
         yield from ((f"its closure variable {name!r}", value) for name, value in closure_items(fn))
-        defaults = fn.__defaults__ or ()
-        names = fn.__code__.co_varnames[: fn.__code__.co_argcount]
-        found = {**dict(zip(names[len(names) - len(defaults) :], defaults, strict=True)), **(fn.__kwdefaults__ or {})}
-        yield from ((f"the default of its parameter {name!r}", value) for name, value in found.items())
+        yield from ((f"the default of its parameter {name!r}", value) for name, value in defaults_of(fn).items())
     else:
         yield "the object that is called", fn

@@ -30,7 +30,7 @@ from penstock.graph.constants.contents import content_of, equals
 from penstock.graph.constants.modified import Modified, modified_by
 from penstock.graph.constants.states import ABSENT, NO_STATE, Key, Place, State, Unchanged, holds, none_has_others
 from penstock.objects.questions import ask, has
-from penstock.objects.records import contents_of
+from penstock.objects.records import defaults_of, has_held_values, held_values
 
 _MOST_PLACES = 100_000
 _MANY_ITEMS = 1000
@@ -178,11 +178,11 @@ class Finder:
             self._open.extend(code for _, code in code_of_wrapper(value, self._is_project))
         elif (unchanged := content_of(value, kind)) is not None:
             self._places["content", id(value)] = unchanged
-            self._open.extend(contents_of(value) or ())  # the cells of an array of objects
+            self._open.extend(held_values(value))  # the cells of an array of objects
         elif is_alias(value):
             self._open.extend(aliased(value))
-        elif (contents := contents_of(value)) is not None:
-            self._open.extend(contents)
+        elif has_held_values(value):
+            self._open.extend(held_values(value))
         elif items is None:
             self._open.append(behind(value, self._is_project))
             self._open.extend(code for _, code in code_of_wrapper(value, self._is_project))
@@ -238,9 +238,7 @@ class Finder:
                 self._enter_own_class(fn)
 
     def _enter_defaults(self, fn: FunctionType) -> None:
-        positional = fn.__code__.co_varnames[: fn.__code__.co_argcount]
-        defaults = dict(zip(reversed(positional), reversed(fn.__defaults__ or ()), strict=False))
-        for name, value in (defaults | (fn.__kwdefaults__ or {})).items():
+        for name, value in defaults_of(fn).items():
             at = (fn.__code__, name)
             if at in self._without.stored_parameters or (
                 at in self._without.filled_parameters and self._has_usual_methods(value)
