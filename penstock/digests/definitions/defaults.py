@@ -9,8 +9,10 @@ from types import FunctionType
 from typing import Any
 
 from penstock.digests.definitions.assigned import IsProject, says
-from penstock.digests.definitions.replaced import Definition, parts_of, unwrapped
+from penstock.digests.definitions.mentioned import UNBOUND
+from penstock.digests.definitions.replaced import Definition, definition_of, parts_of, unwrapped
 from penstock.digests.walk import attributes
+from penstock.objects.records import defaults_of
 
 
 def changed_defaults(
@@ -22,19 +24,13 @@ def changed_defaults(
     """
     found = [unwrapped(part, is_project) for _, part in parts_of(item)]
     for function in (each for each in found if type(each) is FunctionType):
-        code = function.__code__
-        node = next((each for each in nodes if each.name == code.co_name and _spans(each, code.co_firstlineno)), None)
-        if node is None:
+        if (node := definition_of(function, nodes)) is None:
             continue
-        stated, held = _stated(node), _held(function)
+        stated, held = _stated(node), defaults_of(function)
         for parameter in sorted({*stated, *held}):
             same = parameter in stated and parameter in held
             if not same or not says(stated[parameter], own, held[parameter], is_project):
-                yield f"{name} {parameter}", held.get(parameter)
-
-
-def _spans(node: Definition, line: int) -> bool:
-    return min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)]) <= line <= node.lineno
+                yield f"{name} {parameter}", held.get(parameter, UNBOUND)
 
 
 def _stated(node: Definition) -> dict[str, ast.expr]:
@@ -43,12 +39,6 @@ def _stated(node: Definition) -> dict[str, ast.expr]:
     found = dict(zip([each.arg for each in reversed(positional)], reversed(arguments.defaults), strict=False))
     named = zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
     return found | {each.arg: default for each, default in named if default is not None}
-
-
-def _held(function: FunctionType) -> dict[str, Any]:
-    positional = function.__code__.co_varnames[: function.__code__.co_argcount]
-    found = dict(zip(reversed(positional), reversed(function.__defaults__ or ()), strict=False))
-    return found | (function.__kwdefaults__ or {})
 
 
 def set_on_members(cls: type, tree: ast.ClassDef) -> Iterator[tuple[str, Any]]:

@@ -128,14 +128,17 @@ def _is_foreign(item: Any, nodes: Sequence[Definition], cls: type, names: set[st
 
 def _is_of(function: Any, nodes: Sequence[Definition], cls: type) -> bool:
     """Return whether a function was made by one of these definitions in the body of a class."""
-    if type(function) is not FunctionType:
-        return False
-    name, line = function.__code__.co_name, function.__code__.co_firstlineno  # that of the first decorator
-    if not any(name == node.name and _first_line(node) <= line <= node.lineno for node in nodes):
+    if type(function) is not FunctionType or definition_of(function, nodes) is None:
         return False
     # Another version of the class may have it at the same line.
     owner = found_at(home_of_code(function), function.__qualname__.rpartition(".")[0])
-    return not isinstance(owner, type) or owner is cls or vars(owner).get(name) is not function
+    return not isinstance(owner, type) or owner is cls or vars(owner).get(function.__code__.co_name) is not function
+
+
+def definition_of(function: FunctionType, nodes: Sequence[Definition]) -> Definition | None:
+    """Return which of these definitions has the name and place of a function."""
+    name, line = function.__code__.co_name, function.__code__.co_firstlineno  # that of the first decorator
+    return next((node for node in nodes if name == node.name and _first_line(node) <= line <= node.lineno), None)
 
 
 def _first_line(node: Definition) -> int:
