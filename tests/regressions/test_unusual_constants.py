@@ -27,6 +27,7 @@ NUMBERS = np.zeros(1, "i8")
 FRAME = pd.DataFrame({"a": [0.0], "b": ["x"]})
 FLOATS = pd.DataFrame({"a": [0.0]})
 NULLABLE = pd.DataFrame({"a": pd.array([0.0, None], dtype="Float64")})
+LABELED = pd.DataFrame({"a": [0]}, index=pd.Index([1], dtype="int64"))
 POLARS = pl.DataFrame({"a": [0.0], "b": ["x"]})
 
 
@@ -74,6 +75,10 @@ def _sign(level: int) -> None:
     FRAME.iloc[0, 0] = FLOATS.iloc[0, 0] = NULLABLE.iloc[0, 0] = POLARS[0, "a"] = zero
 
 
+def _labels(level: int) -> None:
+    LABELED.index = LABELED.index.astype("int8" if level else "int64")
+
+
 def _default(level: int) -> None:
     Holder.of_default.__defaults__[0][0] = level  # type: ignore[index]
 
@@ -98,6 +103,7 @@ READ: dict[str, tuple[Callable[[int], Any], Callable[[int], None]]] = {
     "sign among floats": (lambda x: str(FLOATS.iloc[0, 0]), _sign),
     "sign of a nullable zero": (lambda x: str(NULLABLE.iloc[0, 0]), _sign),
     "sign in polars": (lambda x: str(POLARS["a"][0]), _sign),
+    "dtype of labels": (lambda x: str(LABELED.index.dtype), _labels),
     "default of a method": (lambda x: Holder().of_default(), _default),
     "named default of a static method": (lambda x: Holder.of_named(), _named_default),
     "attribute of an enum member": (lambda x: Level.ONE.of_member(), _member),

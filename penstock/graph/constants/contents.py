@@ -66,9 +66,11 @@ _FLOATS = frozenset({"float16", "float32", "float64", "float[pyarrow]", "double[
 
 
 def _labels_of(table: Any) -> list[Any]:
-    """Return what `equals` of pandas does not compare."""
-    names = [list(getattr(getattr(table, axis, None), "names", ())) for axis in ("index", "columns")]
-    return [*names, getattr(table, "name", None) if len(table.shape) == 1 else None, dict(getattr(table, "attrs", {}))]
+    """Return what `equals` of pandas does not compare: the names and dtypes of labels, and attributes."""
+    axes: list[Any] = [getattr(table, "index", None), getattr(table, "columns", None), table]
+    labels = [each for each in axes if hasattr(each, "names")]
+    said = [(list(each.names), [str(level.dtype) for level in getattr(each, "levels", [each])]) for each in labels]
+    return [*said, getattr(table, "name", None) if len(table.shape) == 1 else None, dict(getattr(table, "attrs", {}))]
 
 
 def _same_objects(cells: Callable[[], Any], known: list[Any]) -> bool:
