@@ -94,10 +94,13 @@ def _attributes(kind: type, value: Any) -> dict[str, Any]:
     for base in kind.__mro__:
         for name, member in list(vars(base).items()):
             try:
-                if type(member) is types.MemberDescriptorType and name not in found:
-                    found[name] = member.__get__(value)
-                elif name == "__dict__" and type(member) is types.GetSetDescriptorType:
+                if name == "__dict__" and type(member) in _OF_CLASSES:
                     found.update({n: v for n, v in dict.items(member.__get__(value)) if type(n) is str})
+                elif type(member) is types.MemberDescriptorType and name not in found:
+                    found[name] = member.__get__(value)
             except (AttributeError, TypeError):
                 continue  # an empty slot, or not a real slot
     return found
+
+
+_OF_CLASSES = (types.GetSetDescriptorType, types.MemberDescriptorType)
